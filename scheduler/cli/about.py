@@ -5,7 +5,7 @@ import sys
 from mlho.spec.schema import FILES, schema_of
 from scheduler.cli import terminal
 from scheduler.cli.help import SCHEMA_ABOUT
-from scheduler.cli.options import Commands, Options
+from scheduler.cli.options import Commands, SchemaOptions, VersionOptions
 
 
 def add_about(commands: Commands) -> None:
@@ -26,12 +26,12 @@ def _crd(_options: object) -> int:
     return 0
 
 
-def _schema(options: Options) -> int:
+def _schema(options: SchemaOptions) -> int:
     terminal.print_document(schema_of(options.kind))
     return 0
 
 
-def _version(options: Options) -> int:
+def _version(options: VersionOptions) -> int:
     from mlho.steps.publish.write_report import versions
 
     all_versions = {**versions(), "python": sys.version.split()[0]}

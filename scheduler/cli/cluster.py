@@ -21,7 +21,14 @@ from scheduler.api.resource import DesiredState, dated, from_resource, with_anno
 from scheduler.api.status import TASKS_QUARANTINED
 from scheduler.cli import terminal
 from scheduler.cli.listing import RUN_HELP, checked_output, existing_store, find_finished
-from scheduler.cli.options import Commands, Options
+from scheduler.cli.options import (
+    Commands,
+    ExportOptions,
+    NamedRunOptions,
+    OperateOptions,
+    SubmitOptions,
+    WaitOptions,
+)
 from scheduler.cli.scoring.dates import add_nights
 from scheduler.cli.validate import inspect_before_submission
 from scheduler.runs.export import export_run, output_lines, split_output
@@ -143,7 +150,7 @@ def _named(run: str | None) -> "tuple[Kind, str]":
     return RUN_KINDS[_NAMES[kind.lower()]], name
 
 
-def _submit(options: Options) -> int:
+def _submit(options: SubmitOptions) -> int:
     obj = _read(options.spec)
     if options.by_date and options.as_of:
         raise SpecError("--by-date uses today's date: give either --by-date or --as-of.")
@@ -167,7 +174,7 @@ def _day(job: str | None) -> dt.date:
     return (time or now).astimezone().date()
 
 
-def _submit_one(obj: dict[str, Any], options: Options, *, is_dated: bool) -> int:
+def _submit_one(obj: dict[str, Any], options: SubmitOptions, *, is_dated: bool) -> int:
     """Create a run. One with a date in its name may exist already."""
     from scheduler.api.client import RUN_KINDS, Conflict
 
@@ -199,7 +206,7 @@ def _read(path: Path) -> dict[str, Any]:
     return {"apiVersion": API_VERSION, **obj}
 
 
-def _wait_command(options: Options) -> int:
+def _wait_command(options: WaitOptions) -> int:
     cluster, namespace = _cluster(options)
     return _wait(cluster, namespace, options.run, options.timeout)
 
@@ -236,14 +243,14 @@ def _print_outputs(run: str, outputs: Mapping[str, str]) -> None:
     terminal.print_lines(output_lines(run, outputs) if outputs else ())
 
 
-def _status_of(options: Options) -> dict[str, Any]:
+def _status_of(options: NamedRunOptions) -> dict[str, Any]:
     """Return the status of a resource; empty before the scheduler has seen it."""
     kind, name = _named(options.run)
     cluster, namespace = _cluster(options)
     return cluster.get(kind, namespace, name).get("status") or {}
 
 
-def show_status(options: Options) -> int:
+def show_status(options: NamedRunOptions) -> int:
     """Print the status of a run in a cluster as JSON: the fields of ``mlho status``, then the resource's own status."""
     terminal.print_json(shown_status(_status_of(options)))
     return 0
@@ -270,7 +277,7 @@ def shown_status(status: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def run_in_cluster(options: Options) -> str:
+def run_in_cluster(options: NamedRunOptions) -> str:
     """Return the run id of a resource, for a command that reads its store."""
     if not options.store.startswith("s3://"):
         raise SpecError(
@@ -285,24 +292,24 @@ def run_in_cluster(options: Options) -> str:
     return run
 
 
-def cancel_in_cluster(options: Options) -> int:
+def cancel_in_cluster(options: NamedRunOptions) -> int:
     """Request the cancellation of a run."""
     return _set_desired_state(
         options, DesiredState.CANCELLED, "cancelled. Its workers end and its queue is deleted within seconds."
     )
 
 
-def _suspend(options: Options) -> int:
+def _suspend(options: NamedRunOptions) -> int:
     return _set_desired_state(
         options, DesiredState.SUSPENDED, f"suspended. Resume it with: mlho resume {options.run}"
     )
 
 
-def _resume(options: Options) -> int:
+def _resume(options: NamedRunOptions) -> int:
     return _set_desired_state(options, DesiredState.RUNNING, "resumed.")
 
 
-def _set_desired_state(options: Options, desired: DesiredState, words: str) -> int:
+def _set_desired_state(options: NamedRunOptions, desired: DesiredState, words: str) -> int:
     kind, name = _named(options.run)
     cluster, namespace = _cluster(options)
     cluster.merge(kind, namespace, name, {"spec": {"desiredState": desired.value}})
@@ -310,7 +317,7 @@ def _set_desired_state(options: Options, desired: DesiredState, words: str) -> i
     return 0
 
 
-def _logs(options: Options) -> int:
+def _logs(options: NamedRunOptions) -> int:
     from scheduler.api.client import Kind
     from scheduler.api.objects import run_selector
 
@@ -330,7 +337,7 @@ def _logs(options: Options) -> int:
     return 0
 
 
-def _export(options: Options) -> int:
+def _export(options: ExportOptions) -> int:
     is_in_store = not is_in_cluster(options.run)
     checked_output(options.to, "--to", is_folder=True)
     if is_in_store and (options.context or options.namespace):
@@ -348,7 +355,7 @@ def _export(options: Options) -> int:
     return 0
 
 
-def _exportable(options: Options) -> tuple[str, str, str | None]:
+def _exportable(options: NamedRunOptions) -> tuple[str, str, str | None]:
     """Return store address, run id and result digest of a run in a cluster, from its status."""
     status = _status_of(options)
     outputs, run = status.get("outputs") or {}, status.get("runId", "")
@@ -374,7 +381,7 @@ def add_operate(commands: Commands) -> None:
     )
 
 
-def _operate(options: Options) -> int:
+def _operate(options: OperateOptions) -> int:
     from scheduler.replica.program import operate  # imports the kubernetes client, which is slow
 
     return operate(options.config, port=options.port, kubeconfig=options.kubeconfig)

@@ -12,7 +12,7 @@ from mlho.spec.schema import FILES, schema_of
 from mlho.spec.training import RunSpec, parse_spec
 from mlho.steps.inspection import inspect_tables
 from scheduler.cli import terminal
-from scheduler.cli.options import Commands, Options
+from scheduler.cli.options import Commands, InitOptions
 
 if TYPE_CHECKING:
     from mlho.inspection.findings import Inspection
@@ -38,7 +38,7 @@ def add_init(commands: Commands) -> None:
     )
 
 
-def _init(options: Options) -> int:
+def _init(options: InitOptions) -> int:
     folder = options.folder.expanduser()
     path = folder / FILE
     if path.exists():

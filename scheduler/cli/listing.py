@@ -15,7 +15,7 @@ from mlho.store.keys import run_key
 from mlho.store.memory import MemoryStore
 from scheduler.cli import terminal
 from scheduler.cli.help import LIST_ABOUT
-from scheduler.cli.options import Commands, Options
+from scheduler.cli.options import Commands, ListOptions, StoreOptions
 from scheduler.runs.stored import StoredRun, find_run, finished_run, headline_of, read_document, stored_runs
 
 RUN_HELP: Final = "a run's id, the beginning of one, or a name: its newest run"
@@ -27,7 +27,7 @@ def add_list(commands: Commands) -> None:
     parser.add_argument("--json", action="store_true", help="a list of objects, with times in UTC")
 
 
-def _list(options: Options) -> int:
+def _list(options: ListOptions) -> int:
     list_runs(existing_store(options), options.store, as_json=options.json)
     return 0
 
@@ -85,7 +85,7 @@ def run_facts(run: StoredRun, headline: str) -> dict[str, Any]:
     }
 
 
-def existing_store(options: Options) -> Store:
+def existing_store(options: StoreOptions) -> Store:
     """Return the store for a command that starts no run. A folder that does not exist is an error, and is not created."""
     if not _is_there(options.store):
         raise SpecError(
@@ -95,7 +95,7 @@ def existing_store(options: Options) -> Store:
     return open_store(options.store)
 
 
-def store_to_read(options: Options, *bundles: str) -> Store:
+def store_to_read(options: StoreOptions, *bundles: str) -> Store:
     """Return the store for a command that reads bundles and writes nothing.
 
     The store must exist only if a bundle is given by run or channel.

@@ -48,7 +48,17 @@ from scheduler.cli.listing import (
     result_of,
     store_to_read,
 )
-from scheduler.cli.options import Commands, Options, not_negative, positive
+from scheduler.cli.options import (
+    Commands,
+    DemoOptions,
+    NamedRunOptions,
+    PlanOptions,
+    QueueOptions,
+    ReportOptions,
+    ShowOptions,
+    not_negative,
+    positive,
+)
 from scheduler.cli.registry.commands import add_registry
 from scheduler.cli.registry.test import add_test
 from scheduler.cli.results.changes import add_changes
@@ -285,7 +295,7 @@ def _add_demo(commands: Commands) -> None:
     demo.set_defaults(broker=None, metrics_port=None, metrics_address="")
 
 
-def _status(options: Options) -> int:
+def _status(options: QueueOptions) -> int:
     if is_in_cluster(options.run):
         return show_status(options)
     from scheduler.queue.run import status_of
@@ -299,7 +309,7 @@ def _status(options: Options) -> int:
     return 0
 
 
-def _cancel(options: Options) -> int:
+def _cancel(options: QueueOptions) -> int:
     if is_in_cluster(options.run):
         return cancel_in_cluster(options)
     from scheduler.queue.run import cancel_run
@@ -309,7 +319,7 @@ def _cancel(options: Options) -> int:
     return 0
 
 
-def _retry(options: Options) -> int:
+def _retry(options: NamedRunOptions) -> int:
     from scheduler.queue.run import retry_run
 
     run = run_in_cluster(options) if is_in_cluster(options.run) else options.run
@@ -318,7 +328,7 @@ def _retry(options: Options) -> int:
     return 0
 
 
-def _broker(options: Options) -> str | None:
+def _broker(options: QueueOptions) -> str | None:
     """Return the broker of the command line or the environment, unless it is embedded and only its own
     command can reach it.
     """
@@ -328,7 +338,7 @@ def _broker(options: Options) -> str | None:
     return None if broker == EMBEDDED else broker
 
 
-def _plan(options: Options) -> int:
+def _plan(options: PlanOptions) -> int:
     from mlho.store.memory import MemoryStore
     from scheduler.cli.estimate import show_plans
     from scheduler.cli.show_scores import plan_facts, plan_table
@@ -351,7 +361,7 @@ def _plan(options: Options) -> int:
     return 0
 
 
-def _show(options: Options) -> int:
+def _show(options: ShowOptions) -> int:
     store = existing_store(options)
     if options.run is None:
         runs = list_runs(store, options.store, as_json=options.json)
@@ -392,7 +402,7 @@ def _show_cost(run: StoredRun) -> None:
         terminal.print_line(f"Cost: {terminal.cost_words(run.record.cost)}.")
 
 
-def _report(options: Options) -> int:
+def _report(options: ReportOptions) -> int:
     store = existing_store(options)
     run = find_finished(store, options.run, kind=MODELS).run_id
     path = store.path(run_key(run, "report.html"))
@@ -403,7 +413,7 @@ def _report(options: Options) -> int:
     return 0
 
 
-def _demo(options: Options) -> int:
+def _demo(options: DemoOptions) -> int:
     from scheduler.cli.demo import check_planted, make_demo
 
     terminal.err.print(f"Making {options.patients:,} patients with known effects in {options.folder} …")

@@ -12,7 +12,7 @@ from mlho.store.base import Store
 from scheduler.cli import terminal
 from scheduler.cli.help import DELETE_ABOUT, PRUNE_ABOUT
 from scheduler.cli.listing import RUN_HELP, existing_store
-from scheduler.cli.options import Commands, Options, positive
+from scheduler.cli.options import Commands, DeleteOptions, PruneOptions, RemovalOptions, positive
 from scheduler.cli.results.site import renew
 from scheduler.runs.channels import kept_runs
 from scheduler.runs.deletion import Deletion, delete_runs
@@ -49,13 +49,13 @@ def add_retention(commands: Commands) -> None:
         )
 
 
-def _delete(options: Options) -> int:
+def _delete(options: DeleteOptions) -> int:
     store = existing_store(options)
     runs = stored_runs(store)
     return _carry_out(store, [find_run(runs, wanted) for wanted in options.run], options)
 
 
-def _prune(options: Options) -> int:
+def _prune(options: PruneOptions) -> int:
     store = existing_store(options)
     runs: Sequence[StoredRun] = ()
     if options.keep is not None or options.older_than is not None:
@@ -78,7 +78,7 @@ def _without_promoted(store: Store, runs: Sequence[StoredRun]) -> list[StoredRun
     return [run for run in runs if run.run_id not in kept]
 
 
-def _carry_out(store: Store, runs: Sequence[StoredRun], options: Options) -> int:
+def _carry_out(store: Store, runs: Sequence[StoredRun], options: RemovalOptions) -> int:
     act = options.yes or (not options.json and _is_confirmed(store, runs))
     if options.json:
         terminal.print_json(deletion_facts(delete_runs(store, runs, act=act), is_done=act))

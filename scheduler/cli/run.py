@@ -25,7 +25,7 @@ from scheduler.cli import terminal
 from scheduler.cli.evaluation.study_tables import print_study, publish_study
 from scheduler.cli.json_progress import JsonProgress
 from scheduler.cli.listing import result_of, run_facts
-from scheduler.cli.options import Options
+from scheduler.cli.options import ExecutionOptions, OutputOptions, RunOptions
 from scheduler.cli.results.site import SitePreparation, renew
 from scheduler.cli.validate import inspect_before_run
 from scheduler.engine.loop import Executor, Finished, PreparedRun, carry_out
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 PROGRESS: Final = ("auto", "json", "none")
 
 
-def run_command(options: Options) -> int:
+def run_command(options: RunOptions) -> int:
     """Run ``mlho run`` with one specification, or with several at once."""
     refuse_what_needs_a_queue(options)
     if len(options.spec) > 1:
@@ -78,7 +78,7 @@ def run_command(options: Options) -> int:
     return 0
 
 
-def _publish_study(document: TrainingRun, runs: Sequence[TrainingRun], options: Options) -> dict[str, str]:
+def _publish_study(document: TrainingRun, runs: Sequence[TrainingRun], options: RunOptions) -> dict[str, str]:
     """Publish and print the study of finished variants or windows.
 
     Return its key by the id of the first run; an empty mapping if there is no study.
@@ -92,7 +92,7 @@ def _publish_study(document: TrainingRun, runs: Sequence[TrainingRun], options: 
     return {runs[0].run_id: key}
 
 
-def refuse_what_needs_a_queue(options: Options) -> None:
+def refuse_what_needs_a_queue(options: ExecutionOptions) -> None:
     """Refuse options that apply only to a run on a queue."""
     if options.metrics_port is not None and options.broker is None:
         raise SpecError(
@@ -100,7 +100,7 @@ def refuse_what_needs_a_queue(options: Options) -> None:
         )
 
 
-def check_broker(options: Options) -> None:
+def check_broker(options: ExecutionOptions) -> None:
     """Check that the queue of these options can be used, before the tables are inspected."""
     if options.broker is not None:
         from scheduler.queue.run import check_queue, settings_for  # importing Celery is slow
@@ -108,7 +108,7 @@ def check_broker(options: Options) -> None:
         check_queue(*settings_for(options.broker))
 
 
-def usable_store(options: Options) -> Store:
+def usable_store(options: OutputOptions) -> Store:
     """Return the store after probing its capabilities. Print a note if it is used in compat mode."""
     store = open_store(options.store)
     probe_store(store)
@@ -136,7 +136,7 @@ def print_left_out(manifest: Manifest) -> None:
         terminal.print_warning(sentence)
 
 
-def carry_out_one(run: PreparedRun, name: str, options: Options) -> Finished:
+def carry_out_one(run: PreparedRun, name: str, options: ExecutionOptions) -> Finished:
     """Carry out a run with the given options, and show its progress."""
     with stopping_on_sigterm(_report_forced_end), _display(options) as display:
         (track,) = display.tracks({run.run_id: name})
@@ -161,7 +161,7 @@ def _report_forced_end() -> None:
     )
 
 
-def _display(options: Options) -> terminal.Display:
+def _display(options: ExecutionOptions) -> terminal.Display:
     if options.progress == "json":
         return JsonProgress()
     is_shown = options.progress == "auto" and options.log == "text"
@@ -170,7 +170,7 @@ def _display(options: Options) -> terminal.Display:
     return terminal.ProgressBars(enabled=is_shown)
 
 
-def _carry_out(run: PreparedRun, options: Options, track: terminal.Track) -> Finished:
+def _carry_out(run: PreparedRun, options: ExecutionOptions, track: terminal.Track) -> Finished:
     n_workers = options.workers or usable_cpus()
     # With --log json, the log contains these sentences.
     notify = terminal.print_note if options.log == "text" else lambda _: None
@@ -198,7 +198,7 @@ class _Counting:
         return self.executor.submit_all(tasks)
 
 
-def _carry_out_on_queue(run: PreparedRun, options: Options, track: terminal.Track) -> Finished:
+def _carry_out_on_queue(run: PreparedRun, options: ExecutionOptions, track: terminal.Track) -> Finished:
     from scheduler.queue.run import carry_out_on_queue, settings_for  # importing Celery is slow
 
     broker, settings = settings_for(options.broker)
@@ -214,7 +214,7 @@ def _queue_observers(track: terminal.Track, page: "MetricsPage | None") -> "list
 
 
 @contextmanager
-def _metrics_page(options: Options) -> "Iterator[MetricsPage | None]":
+def _metrics_page(options: ExecutionOptions) -> "Iterator[MetricsPage | None]":
     if options.metrics_port is None:
         yield None
         return
@@ -226,7 +226,7 @@ def _metrics_page(options: Options) -> "Iterator[MetricsPage | None]":
         yield page
 
 
-def _queue_config(broker: str, options: Options) -> "QueueConfig":
+def _queue_config(broker: str, options: ExecutionOptions) -> "QueueConfig":
     from scheduler.queue.embedded_server import EMBEDDED
     from scheduler.queue.run import QueueConfig
 
@@ -236,7 +236,7 @@ def _queue_config(broker: str, options: Options) -> "QueueConfig":
     return QueueConfig(broker, options.store, n_workers or 0)
 
 
-def _run_several(options: Options) -> int:
+def _run_several(options: RunOptions) -> int:
     """Check all specifications, then carry out all runs. Return the highest exit code."""
     if options.broker is None:
         raise SpecError(
@@ -278,7 +278,7 @@ def _run_several(options: Options) -> int:
 
 
 def _publish_studies(
-    documents: Sequence[TrainingRun], finished: Collection[str], options: Options
+    documents: Sequence[TrainingRun], finished: Collection[str], options: RunOptions
 ) -> dict[str, str]:
     """Publish the studies of the documents whose runs have all finished. Return the key of each by its first run."""
     studies: dict[str, str] = {}

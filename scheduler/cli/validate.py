@@ -17,7 +17,7 @@ from scheduler.cli import terminal
 from scheduler.cli.estimate import sample_size_of
 from scheduler.cli.help import VALIDATE_ABOUT
 from scheduler.cli.listing import store_to_read
-from scheduler.cli.options import Commands, Options
+from scheduler.cli.options import Commands, SpecOptions
 from scheduler.cli.scoring.template import load_as_of_today
 from scheduler.engine.manifest import data_root, left_out_sentences
 from scheduler.engine.plan import left_out_facts
@@ -40,7 +40,7 @@ def add_validate(commands: Commands) -> None:
     validate.add_argument("--json", action="store_true", help="the findings as JSON")
 
 
-def _validate(options: Options) -> int:
+def _validate(options: SpecOptions) -> int:
     """Run ``mlho validate``. Return 0, or the exit code that a run with these tables would have."""
     spec = load_as_of_today(options.spec)
     document = None

@@ -12,7 +12,7 @@ from mlho.store import open_store
 from mlho.store.base import Store
 from scheduler.cli import terminal
 from scheduler.cli.listing import RUN_HELP, checked_output, existing_store, find_finished, result_of
-from scheduler.cli.options import Commands, Options
+from scheduler.cli.options import Commands, CompareOptions
 from scheduler.engine.process_pool import call_beside
 from scheduler.runs.earlier import run_artifact
 from scheduler.runs.stored import RECALIBRATION, TRAINING, StoredRun, stored_runs
@@ -38,7 +38,7 @@ def add_compare(commands: Commands) -> None:
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write it as a page")
 
 
-def _compare(options: Options) -> int:
+def _compare(options: CompareOptions) -> int:
     checked_output(options.html, "--html")
     store = existing_store(options)
     runs = [_training_run(store, wanted) for wanted in (options.a, options.b)]

@@ -19,7 +19,7 @@ from scheduler.cli import terminal
 from scheduler.cli.evaluation.advised_run import advised_manifest
 from scheduler.cli.init import FILE, guessed_spec
 from scheduler.cli.listing import checked_output, store_to_read
-from scheduler.cli.options import Commands, Options
+from scheduler.cli.options import Commands, EvaluateOptions, LabelledOptions
 from scheduler.cli.results.site import renew
 from scheduler.cli.run import usable_store
 from scheduler.cli.validate import inspect_first
@@ -79,7 +79,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--data", type=Path, metavar="FOLDER", help="folder of the tables")
 
 
-def _evaluate(options: Options) -> int:
+def _evaluate(options: EvaluateOptions) -> int:
     checked_output(options.out, "--out", is_folder=True)
     store = usable_store(options) if options.publish else store_to_read(options, options.bundle)
     source = bundle_now(BundleSource(uri=options.bundle), store)
@@ -137,7 +137,7 @@ def _publish(store: Store, evaluation_id: str, files: Mapping[str, bytes]) -> No
         store.put_if_absent(evaluation_key(evaluation_id, file), files[file])
 
 
-def asked_spec(options: Options, bundle: PinnedBundle) -> tuple[RunSpec, Path]:
+def asked_spec(options: LabelledOptions, bundle: PinnedBundle) -> tuple[RunSpec, Path]:
     """Return the specification of the data and its file, whose folder is the base of a relative address."""
     path = options.spec
     if path is None:

@@ -19,7 +19,7 @@ from mlho.store.inputs import open_data
 from mlho.store.keys import run_key, uses_prefix
 from scheduler.cli import terminal
 from scheduler.cli.evaluation.evaluate import add_data, asked_spec
-from scheduler.cli.options import Commands, Options
+from scheduler.cli.options import Commands, RecalibrateOptions
 from scheduler.cli.run import usable_store
 from scheduler.cli.validate import inspect_first
 from scheduler.engine.manifest import data_root
@@ -59,7 +59,7 @@ def add_recalibrate(commands: Commands) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
-def _recalibrate(options: Options) -> int:
+def _recalibrate(options: RecalibrateOptions) -> int:
     store = usable_store(options)
     source = bundle_now(BundleSource(uri=options.bundle), store)
     bundle = read_bundle(source, Path("spec.yaml"), store)

@@ -12,7 +12,7 @@ from mlho.steps.publish.pin_earlier import scores_of
 from mlho.store import open_store
 from scheduler.cli import terminal
 from scheduler.cli.listing import RUN_HELP, existing_store, find_finished, result_of
-from scheduler.cli.options import Commands, Options
+from scheduler.cli.options import Commands, WorklistOptions
 from scheduler.engine.process_pool import call_beside
 from scheduler.runs.earlier import run_artifact
 from scheduler.runs.stored import TRAINING
@@ -44,7 +44,7 @@ def add_worklist(commands: Commands) -> None:
     )
 
 
-def _worklist(options: Options) -> int:
+def _worklist(options: WorklistOptions) -> int:
     key = required_key("A worklist names patients by keyed pseudonyms. No list is written without a key.")
     if options.most < 1:
         raise SpecError(f"--most {options.most}: expected 1 or more.")

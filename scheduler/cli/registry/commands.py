@@ -15,7 +15,14 @@ from mlho.printable import has_control
 from scheduler.cli import terminal
 from scheduler.cli.evaluation.compare import paired_change
 from scheduler.cli.listing import RUN_HELP, existing_store
-from scheduler.cli.options import Commands, Options
+from scheduler.cli.options import (
+    AuditOptions,
+    ChannelOptions,
+    Commands,
+    ListOptions,
+    PromoteOptions,
+    RollbackOptions,
+)
 from scheduler.cli.registry.tables import change_lines, entries_table, entry_facts, model_facts, models_table
 from scheduler.cli.results.site import renew
 from scheduler.cli.run import usable_store
@@ -103,7 +110,7 @@ def _add_signing(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _models(options: Options) -> int:
+def _models(options: ListOptions) -> int:
     models = stored_models(existing_store(options))
     if options.json:
         terminal.print_json([model_facts(model) for model in models])
@@ -116,7 +123,7 @@ def _models(options: Options) -> int:
     return 0
 
 
-def _promote(options: Options) -> int:
+def _promote(options: PromoteOptions) -> int:
     author = _author(options)
     existing_store(options)  # a folder is not created
     store = usable_store(options)
@@ -134,7 +141,7 @@ def _promote(options: Options) -> int:
     return _print_change(change, options)
 
 
-def _signer(options: Options) -> Signer | None:
+def _signer(options: PromoteOptions) -> Signer | None:
     if options.sign_key is None:
         if options.sign_certificate is not None:
             raise SpecError("--sign-certificate needs --sign-key, the private key of the certificate.")
@@ -142,7 +149,7 @@ def _signer(options: Options) -> Signer | None:
     return partial(sign_files, key=options.sign_key, certificate=options.sign_certificate)
 
 
-def _roll_back(options: Options) -> int:
+def _roll_back(options: RollbackOptions) -> int:
     author = _author(options)
     existing_store(options)
     store = usable_store(options)
@@ -151,7 +158,7 @@ def _roll_back(options: Options) -> int:
     return _print_change(change, options)
 
 
-def _author(options: Options) -> Author:
+def _author(options: ChannelOptions) -> Author:
     checked_name(options.channel)
     who = options.who if options.who is not None else f"{_user()}@{socket.gethostname()}"
     return Author(_words(who, "--who"), dt.datetime.now(dt.UTC), _words(options.why, "--why"))
@@ -171,7 +178,7 @@ def _words(text: str, option: str) -> str:
     return text.strip()
 
 
-def _print_change(change: Change, options: Options) -> int:
+def _print_change(change: Change, options: ChannelOptions) -> int:
     if options.json:
         terminal.print_json({"changed": change.is_new, **entry_facts(change.entry)})
     else:
@@ -179,7 +186,7 @@ def _print_change(change: Change, options: Options) -> int:
     return 0
 
 
-def _audit(options: Options) -> int:
+def _audit(options: AuditOptions) -> int:
     store = existing_store(options)
     names = channel_names(store) if options.channel is None else [checked_name(options.channel)]
     channels = [inspect_channel(store, name) for name in names]

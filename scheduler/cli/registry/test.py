@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from rich.text import Text
 
@@ -13,7 +13,7 @@ from mlho.printable import printable
 from mlho.spec.scoring import RUN_BUNDLE, RUN_ID, BundleSource
 from scheduler.cli import terminal
 from scheduler.cli.listing import existing_store, store_to_read
-from scheduler.cli.options import Commands, Options
+from scheduler.cli.options import Commands, StoreOptions
 from scheduler.engine.scoring_run import PinnedBundle, read_bundle
 from scheduler.registry.bundle_tests import run_in_fresh_process
 from scheduler.runs.stored import MODELS, finished_run, stored_runs
@@ -34,6 +34,14 @@ The same tests run when a bundle is built, before a promotion, and before each s
 before a promotion only. A failed test of level defect fails the build. A failed test of level defect or required prevents scoring.
 Any failed test prevents promotion. Exit code 0: all passed; 4: a test failed, or the bundle is damaged.
 """
+
+
+class Options(StoreOptions, Protocol):
+    """Options of ``mlho test``."""
+
+    bundle: str
+    junit: Path | None
+    json: bool
 
 
 def add_test(commands: Commands) -> None:

@@ -14,7 +14,7 @@ from mlho.spec.training import RunSpec, load_spec
 from mlho.store.inputs import open_data
 from scheduler.cli import terminal
 from scheduler.cli.listing import checked_output
-from scheduler.cli.options import Commands, Options
+from scheduler.cli.options import ChangesOptions, Commands
 from scheduler.engine.manifest import data_root
 from scheduler.engine.process_pool import call_beside
 
@@ -43,7 +43,7 @@ def add_changes(commands: Commands) -> None:
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write them as a page")
 
 
-def _changes(options: Options) -> int:
+def _changes(options: ChangesOptions) -> int:
     checked_output(options.html, "--html")
     spec = load_spec(options.spec)
     data = data_root(spec, options.spec)

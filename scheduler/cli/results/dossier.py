@@ -12,7 +12,7 @@ from mlho.store.base import Store
 from mlho.store.keys import run_key
 from scheduler.cli import terminal
 from scheduler.cli.listing import RUN_HELP, existing_store, find_finished
-from scheduler.cli.options import Commands, Options
+from scheduler.cli.options import Commands, DossierOptions
 from scheduler.runs.stored import TRAINING, StoredRun
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def add_dossier(commands: Commands) -> None:
     dossier.add_argument("--json", action="store_true", help="print the dossier as JSON, and write no file")
 
 
-def _dossier(options: Options) -> int:
+def _dossier(options: DossierOptions) -> int:
     from mlho.report.dossier.document import make_dossier
     from mlho.report.page.html import render_dossier
 

@@ -11,7 +11,7 @@ from mlho.errors import MlhoError, SpecError, plural
 from mlho.store.base import Store
 from scheduler.cli import terminal
 from scheduler.cli.listing import RUN_HELP, existing_store, find_finished
-from scheduler.cli.options import Commands, Options
+from scheduler.cli.options import Commands, LineageOptions
 from scheduler.runs.lineage import CRATE_FILE, RunLineage, crate, openlineage_events, run_lineage
 from scheduler.runs.stored import SCORING, stored_runs
 
@@ -48,7 +48,7 @@ def add_lineage(commands: Commands) -> None:
     )
 
 
-def _lineage(options: Options) -> int:
+def _lineage(options: LineageOptions) -> int:
     store = existing_store(options)
     lineage = run_lineage(store, find_finished(store, options.run), address=options.store)
     events = openlineage_events(lineage, namespace=options.job_namespace)

@@ -7,7 +7,7 @@ from typing import Any, Final
 from mlho.errors import SpecError, plural
 from scheduler.cli import terminal
 from scheduler.cli.listing import existing_store
-from scheduler.cli.options import Commands, Options
+from scheduler.cli.options import Commands, PurgeOptions
 from scheduler.cli.results.site import renew
 from scheduler.cli.retention import deletion_facts, print_deletion
 from scheduler.runs.purge import Holding, Purge, find_patients, purge
@@ -40,7 +40,7 @@ def add_purge(commands: Commands) -> None:
     )
 
 
-def _purge(options: Options) -> int:
+def _purge(options: PurgeOptions) -> int:
     store = existing_store(options)
     plan = find_patients(store, _wanted(options.file))
     deletion = purge(store, plan) if options.yes else None

@@ -8,7 +8,7 @@ from mlho.store.base import Store
 from scheduler.cli import terminal
 from scheduler.cli.evaluation.compare import comparison_page
 from scheduler.cli.listing import existing_store
-from scheduler.cli.options import Commands, Options
+from scheduler.cli.options import Commands, StoreOptions
 from scheduler.engine.process_pool import call_beside
 from scheduler.engine.progress import Stages, current_stage
 from scheduler.site.pages import INDEX, Renderer, prepare_pages, renew_site, write_site
@@ -29,7 +29,7 @@ def add_site(commands: Commands) -> None:
     commands.add("site", _site, "write static pages of a store's runs, models and channels", SITE_ABOUT)
 
 
-def _site(options: Options) -> int:
+def _site(options: StoreOptions) -> int:
     store = existing_store(options)
     written = write_site(store, render_comparison=_renderer(options.store))
     site = written.site

@@ -12,7 +12,7 @@ from mlho.store.base import Store
 from mlho.store.keys import run_key
 from scheduler.api.resource import check_cluster_parts, dated
 from scheduler.cli import terminal
-from scheduler.cli.options import Options
+from scheduler.cli.options import ScoreOptions
 from scheduler.cli.results.site import renew
 from scheduler.cli.run import (
     carry_out_one,
@@ -32,7 +32,7 @@ from scheduler.runs.stored import StoredRun
 from scheduler.site.pages import INDEX
 
 
-def score_command(options: Options) -> int:
+def score_command(options: ScoreOptions) -> int:
     """Run ``mlho score``."""
     refuse_what_needs_a_queue(options)
     text, where = read_text(options.spec), str(options.spec)
@@ -72,7 +72,7 @@ def _spec(document: Mapping[str, Any], where: str) -> ScoringRunSpec:
     return spec
 
 
-def _score_nights(template: Mapping[str, Any], options: Options) -> int:
+def _score_nights(template: Mapping[str, Any], options: ScoreOptions) -> int:
     """Score each night that was not scored yet, the earliest first. A night that is not complete does not stop the others."""
     assert options.as_of is not None
     store, where = usable_store(options), str(options.spec)
@@ -100,7 +100,7 @@ def _spec_name(template: Mapping[str, Any], where: str) -> None:
         )
 
 
-def _score_night(spec: ScoringRunSpec, before: StoredRun | None, store: Store, options: Options) -> str:
+def _score_night(spec: ScoringRunSpec, before: StoredRun | None, store: Store, options: ScoreOptions) -> str:
     """Score a night, or keep its earlier scores. Return the id of its run."""
     name = spec.metadata.name
     if before is not None and not options.again:
@@ -128,12 +128,12 @@ def _findings(manifest: Mapping[str, Any], name: str) -> str:
     return f"; {', '.join(found)}, see mlho show {name}" if found else ""
 
 
-def _say(options: Options, words: str) -> None:
+def _say(options: ScoreOptions, words: str) -> None:
     if not options.json:
         terminal.print_line(words)
 
 
-def _changed_since(spec: ScoringRunSpec, before: StoredRun, store: Store, options: Options) -> str:
+def _changed_since(spec: ScoringRunSpec, before: StoredRun, store: Store, options: ScoreOptions) -> str:
     """Describe the change since a night was scored: its tables or specification, or only the model."""
     try:
         run = prepare(spec, options.spec, store, inspect=lambda *_: None)

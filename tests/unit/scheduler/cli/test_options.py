@@ -1,15 +1,15 @@
 """The types of a command's options agree with its parser, which mypy cannot compare."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from scheduler.cli.options import Options
 from scheduler.cli.parser import _parser
 
-_OF_ALL = {"help", "log", "store"}
+_OF_ALL = {"help", "command", "log", "store"}
 
 
 def _commands(
@@ -28,22 +28,26 @@ COMMANDS = {
 }  # it reads one option, in a lambda
 
 
-TYPES = get_type_hints(Options)
+def _types(command: Callable[..., int]) -> dict[str, Any]:
+    """Return the types of the options that a command declares."""
+    function = command.func if isinstance(command, partial) else command
+    hints = get_type_hints(function)
+    hints.pop("return", None)
+    (options,) = hints.values()
+    return get_type_hints(options)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_option_of_a_command_has_its_type(name: str) -> None:
-    """Each option is declared, with None if it may be missing."""
-    actions = [action for action in COMMANDS[name]._actions if action.dest not in _OF_ALL]
+    """A command declares only options that its parser has, and None for those that may be missing."""
+    parser = COMMANDS[name]
+    command = parser.get_default("command")
+    types = {option: kind for option, kind in _types(command).items() if option not in _OF_ALL}
+    actions = {action.dest: action for action in parser._actions if action.dest not in _OF_ALL}
+    given = set(actions) | set(parser._defaults)
 
-    for action in actions:
+    assert set(types) <= given
+    for option in types.keys() & actions.keys():
+        action = actions[option]
         may_be_missing = action.default is None and not action.required and action.nargs != "+"
-        type_ = TYPES[action.dest]
-        assert type_ is Any or not may_be_missing or type(None) in get_args(type_), action.dest
-
-
-def test_each_declared_option_is_one_of_a_command() -> None:
-    """No option is declared that no command has."""
-    given = {action.dest for parser in COMMANDS.values() for action in parser._actions}
-
-    assert set(TYPES) <= given
+        assert type(None) in get_args(types[option]) or not may_be_missing, option
