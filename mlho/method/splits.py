@@ -8,15 +8,18 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlho.errors import DataError, plural
+from mlho.errors import DataError, SpecError, plural
 
 Split = Literal["random", "stratified"]
 Part = Literal["test", "held out", "training"]
+
+# Folds are stored as int8; more folds than this are not useful.
+MAX_FOLDS = 127
 
 
 def patient_order(
@@ -35,7 +38,7 @@ def patient_order(
     seed : int
         Seed of the run.
     purpose : str
-        Purpose of the draw (``test``, ``fold``, …), so that two draws in one iteration are independent. Without ``|``.
+        Purpose of the draw (``test``, ``fold``, …), so that two draws in one iteration are independent.
     iteration : int or str
         Number of the iteration, or a short word such as ``final``.
 
@@ -44,6 +47,13 @@ def patient_order(
     ndarray of int64, shape (n_patients,)
         Indices into ``patient_ids``, ascending by (BLAKE2b-64 of the UTF-8 text ``seed|purpose|iteration|patient_id``
         read as a big-endian number, then patient id).
+
+    Raises
+    ------
+    DataError
+        A patient appears twice.
+    SpecError
+        ``purpose`` or ``iteration`` contains the separator ``|``.
 
     References
     ----------
@@ -58,9 +68,21 @@ def patient_order(
     hashes = _hash_patients(ids, seed=seed, purpose=purpose, iteration=iteration)
     order = np.argsort(hashes).astype(np.int64)
     if (np.diff(hashes[order]) == 0).any():
+        _refuse_repeated(ids)  # a repeated id has equal hashes
         # For equal 64-bit hashes the id decides, not the order of rows.
         order = np.array(sorted(range(len(ids)), key=lambda i: (int(hashes[i]), ids[i])), dtype=np.int64)
     return order
+
+
+def _refuse_repeated(ids: Sequence[str]) -> None:
+    if len(set(ids)) != len(ids):
+        raise DataError(
+            "splits",
+            "a patient appears more than once",
+            expected="each patient once",
+            got=f"{plural(len(ids), 'entry', 'entries')} of {len(set(ids))} patients",
+            remedy="Pass distinct patients and map the result to their samples.",
+        )
 
 
 def test_patients(
@@ -100,6 +122,8 @@ def test_patients(
     ------
     DataError
         There are fewer than two patients, or the test set would contain no patient or all of them.
+    SpecError
+        The fraction or the split is invalid.
 
     Examples
     --------
@@ -107,7 +131,16 @@ def test_patients(
     >>> test_patients(ids, [True, False, False, False], seed=7, iteration=0, test_fraction=0.5).sum().item()
     2
     """
-    positive = _positives(is_positive)
+    if split not in get_args(Split):
+        raise SpecError(
+            f"validation.split: expected one of {', '.join(get_args(Split))}; got {split!r}. Name one of them."
+        )
+    if not 0 < test_fraction < 1:
+        raise SpecError(
+            f"validation.testFraction: expected a fraction between 0 and 1; got {test_fraction}. "
+            "Divide a percentage by 100."
+        )
+    positive = _positives(patient_ids, is_positive)
     order = patient_order(patient_ids, seed=seed, purpose=purpose, iteration=iteration)
     fraction = Fraction(str(float(test_fraction)))
     is_test = np.zeros(order.size, dtype=np.bool_)
@@ -148,7 +181,7 @@ def fold_of_patients(
     seed, iteration
         See :func:`patient_order`; the purpose is ``fold``.
     n_folds : int in [2, 127]
-        Folds are stored as int8. At most the number of patients.
+        At most the number of patients.
     split : {"random", "stratified"}
         Whether patients are ranked together or within their stratum.
 
@@ -159,6 +192,8 @@ def fold_of_patients(
 
     Raises
     ------
+    SpecError
+        ``n_folds`` is out of range or the split is unknown.
     DataError
         There are fewer patients than folds.
 
@@ -168,7 +203,15 @@ def fold_of_patients(
     >>> sorted(fold_of_patients(ids, [1, 1, 0, 0], seed=7, iteration=0, n_folds=2).tolist())
     [0, 0, 1, 1]
     """
-    positive = _positives(is_positive)
+    if split not in get_args(Split):
+        raise SpecError(
+            f"validation.split: expected one of {', '.join(get_args(Split))}; got {split!r}. Name one of them."
+        )
+    if not 2 <= n_folds <= MAX_FOLDS:
+        raise SpecError(
+            f"validation.folds: expected between 2 and {MAX_FOLDS}; got {n_folds}. Five or ten are usual."
+        )
+    positive = _positives(patient_ids, is_positive)
     if positive.size < n_folds:
         raise DataError(
             "validation.folds",
@@ -231,6 +274,7 @@ def one_class_folds(
             found.append(OneClassPart(iteration, fold, part, n_samples))
 
     for iteration, fold in fold_of_samples.items():
+        _same_length(fold, labels)
         is_test = fold < 0
         # The final iteration has no test set; an empty one is not reported.
         if is_test.any():
@@ -249,6 +293,11 @@ def _hash_patients(
     ids: Sequence[str], *, seed: int, purpose: str, iteration: int | str
 ) -> NDArray[np.uint64]:
     """Return BLAKE2b-64 of every patient; the common prefix is hashed once."""
+    if "|" in purpose or "|" in str(iteration):
+        # Otherwise two different draws could have the same text.
+        raise SpecError(
+            f"splits: purpose and iteration must not contain '|'; got {purpose!r} and {iteration!r}."
+        )
     start = hashlib.blake2b(f"{seed}|{purpose}|{iteration}|".encode(), digest_size=8)
     digests = bytearray()
     for patient in ids:
@@ -264,8 +313,16 @@ def _strata(
     return [order[positive[order]], order[~positive[order]]] if stratified else [order]
 
 
-def _positives(is_positive: ArrayLike) -> NDArray[np.bool_]:
+def _positives(patient_ids: Sequence[str] | NDArray[np.generic], is_positive: ArrayLike) -> NDArray[np.bool_]:
     positive = np.asarray(is_positive).astype(np.bool_)
+    if positive.shape != (len(patient_ids),):
+        raise DataError(
+            "splits",
+            "patients and their classes differ in number",
+            expected=f"{len(patient_ids)} classes, one per patient",
+            got=f"shape {positive.shape}",
+            remedy="State for each distinct patient whether any of its samples is positive.",
+        )
     if positive.size < 2:
         raise DataError(
             "splits",
@@ -275,3 +332,14 @@ def _positives(is_positive: ArrayLike) -> NDArray[np.bool_]:
             remedy="Check the cohort's attrition.",
         )
     return positive
+
+
+def _same_length(fold: NDArray[np.int8], labels: NDArray[np.bool_]) -> None:
+    if fold.shape != labels.shape:
+        raise DataError(
+            "splits",
+            "folds and labels differ in number",
+            expected=f"shape {labels.shape}",
+            got=f"shape {fold.shape}",
+            remedy="Give the fold of every sample.",
+        )

@@ -8,7 +8,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlho.method.bias.cells import SUMS, Cell, draw_weights, figures_of
+from mlho.errors import SpecError
+from mlho.method.bias.cells import MAX_RULES, SUMS, Cell, draw_weights, figures_of
 from mlho.method.bias.contrasts import Drawn, compare, compare_errors, gaps, trends, with_adjusted
 from mlho.method.bias.groups import (
     Audit,
@@ -200,6 +201,10 @@ class _Problem:
         alerts: Mapping[str, ArrayLike],
         min_cell: int,
     ) -> "_Problem":
+        if len(alerts) > MAX_RULES:
+            raise SpecError(
+                f"audit: expected at most {MAX_RULES} alert rules; got {len(alerts)}. Audit fewer."
+            )
         size = tally(y, p).cell.size  # checks both arrays
         bits = np.zeros(size, np.uint8)
         for place, alert in enumerate(alerts.values()):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlho.errors import DataError
+from mlho.errors import DataError, SpecError
 from mlho.method import splits
 from mlho.method.splits import OneClassPart, fold_of_patients, one_class_folds, patient_order
 
@@ -139,21 +139,41 @@ def test_one_class_training_without_folds_is_found():
 
 
 @pytest.mark.parametrize(
-    ("patients", "positive", "test_fraction", "words"),
+    ("patients", "positive", "test_fraction", "split", "error", "words"),
     [
-        (["a"], [1], 0.5, "too few patients"),
-        (["a", "b"], [1, 0], 0.1, "empty or contains all"),
-        (["a", "b"], [1, 0], 0.9, "empty or contains all"),
+        (["a"], [1], 0.5, "random", DataError, "too few patients"),
+        (["a", "b"], [1, 0], 0.1, "random", DataError, "empty or contains all"),
+        (["a", "b"], [1, 0], 0.9, "random", DataError, "empty or contains all"),
+        (["a", "a"], [1, 0], 0.5, "random", DataError, "more than once"),
+        (["a", "b"], [1], 0.5, "random", DataError, "differ in number"),
+        (["a", "b"], [1, 0], 30, "random", SpecError, "Divide a percentage by 100"),
+        (["a", "b"], [1, 0], 0.5, "temporal", SpecError, "validation.split"),
     ],
-    ids=["one", "empty", "everyone"],
+    ids=["one", "empty", "everyone", "twice", "lengths", "percentage", "unknown"],
 )
-def test_a_split_without_patients_on_both_sides_is_refused(patients, positive, test_fraction, words):
-    """A split needs at least one patient in the test set and one outside it."""
-    with pytest.raises(DataError, match=words):
-        splits.test_patients(patients, positive, seed=7, iteration=0, test_fraction=test_fraction)
+def test_each_mistake_in_a_split_has_its_own_error(patients, positive, test_fraction, split, error, words):
+    """Each mistake in the arguments of a split has its own message and error class."""
+    with pytest.raises(error, match=words):
+        splits.test_patients(
+            patients, positive, seed=7, iteration=0, test_fraction=test_fraction, split=split
+        )
 
 
-def test_more_folds_than_patients_are_refused():
-    """Each fold needs a patient."""
-    with pytest.raises(DataError, match="Use fewer folds"):
-        fold_of_patients(["a", "b", "c"], [1, 0, 1], seed=7, iteration=0, n_folds=4)
+@pytest.mark.parametrize(
+    ("n_folds", "error", "words"),
+    [
+        (1, SpecError, "validation.folds"),
+        (128, SpecError, "validation.folds"),
+        (4, DataError, "Use fewer folds"),
+    ],
+)
+def test_number_of_folds_must_fit(n_folds, error, words):
+    """The number of folds must be between two and the number of training patients."""
+    with pytest.raises(error, match=words):
+        fold_of_patients(["a", "b", "c"], [1, 0, 1], seed=7, iteration=0, n_folds=n_folds)
+
+
+def test_separator_in_a_purpose_is_refused():
+    """With a separator in the purpose, two draws could hash the same text."""
+    with pytest.raises(SpecError, match="must not contain"):
+        patient_order(["a", "b"], seed=7, purpose="test|1", iteration=0)
