@@ -255,6 +255,18 @@ def _guess_columns(guess: Guess) -> None:
             if found is not None and found != usual:
                 guess.columns.setdefault(table, {})[ours] = found
                 guess.reasons.append(f"{table}: {ours} is {found!r}")
+    if guess.source in ("native", "dbmart"):
+        _name_unread(guess, guess.tables["events"])
+
+
+def _name_unread(guess: Guess, events: Sketch) -> None:
+    """Name the columns of the events that are not read: one of them may mark rows that do not count."""
+    usual = source_named(guess.source).columns(EVENTS).values()
+    read = {*usual, *guess.columns.get("events", {}).values(), "text_value"}
+    if unread := [name for name in events.columns if name not in read]:
+        guess.doubts.append(
+            f"events: not read: {', '.join(map(repr, unread[:_MOST_NAMED]))}. Remove rows that such a column marks as refuted or as an error."
+        )
 
 
 def _usual(source: str, table: Table, ours: str, sketch: Sketch) -> str:

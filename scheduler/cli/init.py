@@ -81,7 +81,8 @@ def _not_found(folder: Path, guess: "Guess", *, has_unread: bool) -> MlhoError:
     from mlho.inspection.guess import names_looked_for
 
     rules = (
-        " Labels are a separate table; without one, define the cohort by rules over the events: docs/cohorts.md."
+        " Labels are a separate table; without one, define the cohort by rules over the events: docs/cohorts.md. If they have dates of an "
+        "event and of the end of follow-up, write cohort.timeToEvent: docs/data.md, “Time to an event”."
         if guess.missing == ["labels"]
         else ""
     )

@@ -437,6 +437,17 @@ def test_columns_that_are_left_out_are_named(tmp_path, call):
     assert "data.format.decimal" in output.out
 
 
+def test_columns_of_the_events_that_are_not_read_are_named(tmp_path, call):
+    """A status such as entered-in-error would otherwise be ignored without a word."""
+    folder = write_tables(tmp_path / "data", make_tables(300), suffix=".csv")
+    for part in (folder / "events").iterdir():
+        pd.read_csv(part).assign(status="final", text_value="").to_csv(part, index=False)
+
+    output = call("init", folder)
+
+    assert "events: not read: 'status'. Remove rows" in output.out
+
+
 def test_a_folder_of_many_files_is_not_cut_silently(tmp_path, call):
     """If partitions stand beside the other tables, the error says that not all files were inspected, and to put them into a folder."""
     folder = tmp_path / "data"
@@ -578,6 +589,7 @@ def test_without_labels_the_two_ways_to_define_a_cohort_are_named(tmp_path, call
     assert output.code == 3
     assert "have 1 distinct value: add the samples with the other outcome)" in output.err
     assert "define the cohort by rules over the events: docs/cohorts.md" in output.err
+    assert "cohort.timeToEvent" in output.err
 
 
 def test_an_empty_first_file_of_a_table_is_passed_over(tmp_path, call):
