@@ -46,6 +46,14 @@ print([importlib.import_module(name).__name__ for name in {names}])
     assert _run(_SERVER, program) == ["[]", str(names)]
 
 
+def test_arrow_takes_its_memory_from_the_system_in_the_server_alone():
+    """Arrow's own allocator would hold more memory in each process that reads tables. Elsewhere it belongs to the user's program."""
+    program = "import pyarrow\nprint(pyarrow.default_memory_pool().backend_name == 'system')"
+
+    assert _run(_SERVER, program) == ["True"]
+    assert _run(program) == ["False"]
+
+
 @pytest.mark.parametrize("program", [_FIT, _CONVERT], ids=["xgboost and scikit-learn", "pandas and Arrow"])
 def test_a_child_computes_the_same_without_the_hidden_libraries(program):
     """xgboost fits the same trees, and Arrow reads the same columns, although they did not find a library when they looked."""
