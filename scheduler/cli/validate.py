@@ -115,13 +115,10 @@ def inspect_before_run(
 ) -> None:
     """Inspect the tables as :func:`inspect_first` does, and warn if the sample is too small to train on."""
     inspections = inspect_first(spec, data, document, env=env)
-    sentences = [
-        words
-        for run_spec, inspection in zip(_each(spec), inspections, strict=True)
-        for words in _sample_warnings(run_spec, inspection)
-    ]
-    for sentence in dict.fromkeys(sentences):
-        terminal.print_warning(sentence)
+    for run_spec, inspection in zip(_each(spec), inspections, strict=True):
+        name = f"{run_spec.metadata.name}: " if len(inspections) > 1 else ""
+        for sentence in _sample_warnings(run_spec, inspection):
+            terminal.print_warning(f"{name}{sentence}")
 
 
 def _sample_warnings(spec: RunSpec | ScoringRunSpec, inspection: "Inspection") -> list[str]:

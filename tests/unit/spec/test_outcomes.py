@@ -114,6 +114,8 @@ def test_the_command_plans_and_runs_each_outcome(tmp_path, capsys, monkeypatch):
     assert planned.count("shared") == 2
     assert main(["run", str(spec), "--store", store, "--workers", "1", "--progress", "none"]) == 0
     assert main(["list", "--store", store, "--json"]) == 0
-    runs = json.loads(capsys.readouterr().out.rpartition("\n[")[2].join(["[", ""]))
+    shown = capsys.readouterr()
+    runs = json.loads(shown.out.rpartition("\n[")[2].join(["[", ""]))
+    assert "Warning: small-death-30d: Sample size" in shown.err
     assert [run["name"] for run in runs] == ["small-death-30d", "small-label"]
     assert all(run["cost"]["cpu_seconds"] > 0 for run in runs)
