@@ -23,7 +23,7 @@ from scheduler.runs.record import RunState
 from scheduler.runs.stored import stored_runs
 from tests.builders import CommandOutput, make_tables, run_inline, write_spec, write_tables
 
-COMMAND = [sys.executable, "-c", "import sys; from scheduler.cli.parser import main; sys.exit(main())"]
+COMMAND = [sys.executable, "-m", "scheduler"]
 CHANGES = {"validation.iterations": 3}
 _LONGEST_SECONDS = 240
 TABLES = make_tables(200, seed=5)

@@ -64,10 +64,9 @@ class Command:
 
     def start(self, **variables: str) -> None:
         """Start the command with these additional variables."""
-        program = "import sys; from scheduler.cli.parser import main; sys.exit(main())"
         with self.said.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", program, *self.arguments],
+                [sys.executable, "-m", "scheduler", *self.arguments],
                 cwd=self.folder,
                 env={**self.environment, **variables},
                 stdout=log,

@@ -25,12 +25,7 @@ class Command:
 
     def __call__(self, *arguments: str, expect: int = 0, **environment: str) -> str:
         done = subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                "import sys; from scheduler.cli.parser import main; sys.exit(main())",
-                *arguments,
-            ],
+            [sys.executable, "-m", "scheduler", *arguments],
             cwd=self.folder,
             env={**self.environment, "PYTHONPATH": str(Path(__file__).parents[2]), **environment},
             capture_output=True,
