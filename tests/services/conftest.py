@@ -22,7 +22,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
     shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
     with (shared / "compiled.txt").open("a+") as note:
         fcntl.flock(note, fcntl.LOCK_EX)
-        if note.tell():
+        if os.fstat(note.fileno()).st_size:  # its position is that of the moment it was opened
             return
         data = write_tables(tmp_path_factory.mktemp("compiled"), make_tables(100, seed=3))
         run_inline(data, MemoryStore(), SMALL)
