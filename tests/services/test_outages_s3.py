@@ -133,14 +133,16 @@ def command(
         kill_group(command.process)
 
 
+# Another test denies access to a run on a queue.
 @pytest.mark.parametrize(
-    ("fault", "words"),
+    ("command", "fault", "words"),
     [
-        (DENY, "Store refuses access since"),
-        (EXPIRE, "Store refuses access since"),
-        (HANG, "Store unavailable since"),
+        ("local", DENY, "Store refuses access since"),
+        ("queue", EXPIRE, "Store refuses access since"),
+        ("queue", HANG, "Store unavailable since"),
     ],
-    ids=["denied", "expired", "silent"],
+    ids=["denied", "expired on a queue", "silent on a queue"],
+    indirect=["command"],
 )
 def test_a_run_shows_an_outage_of_its_store_and_continues_afterwards(command, digest, proxy, fault, words):
     """The cause of an outage is shown within 15 s and its end is reported. The result is that of a run without an outage."""
