@@ -60,10 +60,10 @@ def shown(response: CommandOutput) -> str:
     return response.out + response.err
 
 
-def files_with_a_name(store: Path) -> list[str]:
+def files_with_a_name(store: Path, *, more_than: int = 20) -> list[str]:
     """Return the files outside of the artifacts that contain a planted name in their name or their content."""
     paths = [path for path in store.rglob("*") if path.is_file() and store / "blobs" not in path.parents]
-    assert len(paths) > 20
+    assert len(paths) > more_than
     names = {str(path.relative_to(store)): path.read_bytes() for path in paths}
     needle = PLANTED.encode()
     return sorted(
@@ -162,6 +162,42 @@ def test_a_planted_name_that_fails_scoring_is_not_quoted(
         assert response.code in (0, 3), table
         assert PLANTED not in shown(response), table
         assert files_with_a_name(tmp_path / "store") == [], table
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("events", "numeric_value"),
+        ("labels", "patient_id"),
+        ("labels", "index_date"),
+        ("labels", "label"),
+        ("demographics", "patient_id"),
+        ("demographics", "age"),
+        ("demographics", "birth_date"),
+        ("concepts", "low"),
+        ("concepts", "high"),
+    ],
+)
+def test_a_planted_name_that_fails_a_run_is_not_quoted(
+    command: Callable[..., CommandOutput],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    table: str,
+    column: str,
+):
+    """A name in place of a number, a date or a patient's id fails the run and is not quoted, whether the inspection or a task finds it."""
+    tables = planted_tables()
+    bad = planted(getattr(tables, table), column, rows=[1])
+    cohort = write_cohort(tmp_path / "cohort", Tables(**{**vars(tables), table: bad}))
+    looked = command("run", cohort / "spec.yaml")
+    monkeypatch.setattr("scheduler.cli.run.inspect_before_run", lambda *_, **__: None)
+    ended = command("run", cohort / "spec.yaml")
+
+    for response in (looked, ended):
+        assert response.code == 3
+        assert "Expected" in response.err
+        assert PLANTED not in shown(response)
+    assert files_with_a_name(tmp_path / "store", more_than=0) == []
 
 
 @pytest.mark.parametrize(

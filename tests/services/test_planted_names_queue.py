@@ -188,19 +188,14 @@ def test_good_and_bad_rows_show_no_planted_text(home: Commands) -> None:
     ("table", "column"),
     [
         ("events", "numeric_value"),
-        ("labels", "patient_id"),
         ("labels", "index_date"),
-        ("labels", "label"),
         ("demographics", "patient_id"),
-        ("demographics", "age"),
-        ("demographics", "birth_date"),
         ("concepts", "low"),
-        ("concepts", "high"),
     ],
 )
 def test_planted_value_that_fails_a_run_is_not_quoted(home: Commands, table: str, column: str) -> None:
     """A name in place of a number, a date or a patient's id fails the run with exit code 3 and is not quoted, whether the
-    inspection or a task finds it.
+    inspection or a task finds it. The other columns are tested without a queue.
     """
     tables = planted_tables()
     _write(home, Tables(**{**vars(tables), table: planted(getattr(tables, table), column, rows=[1])}))
