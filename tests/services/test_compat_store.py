@@ -13,6 +13,7 @@ import yaml
 from mlho.store import open_store
 from mlho.store.base import Store
 from mlho.store.cache import BlobCache
+from mlho.store.local import LocalStore
 from mlho.store.probe import Capabilities, probe_store
 from mlho.store.s3 import Bucket
 from mlho.store.s3_settings import COMPAT, CONDITIONAL, STRICT
@@ -52,9 +53,15 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Return the published files of a run in a folder, without a queue."""
-    return published(run_alone(spec, tmp_path_factory.mktemp("alone")))
+def alone_store(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> LocalStore:
+    """Return the store of a run in a folder, without a queue."""
+    return run_alone(spec, tmp_path_factory.mktemp("alone"))
+
+
+@pytest.fixture(scope="module")
+def alone(alone_store: LocalStore) -> dict[str, bytes]:
+    """Return the published files of that run."""
+    return published(alone_store)
 
 
 @pytest.fixture
@@ -189,23 +196,23 @@ def test_killed_workers_and_a_killed_scheduler_change_no_byte(
     assert "proposals" in kinds(by_workers, prefix)
 
 
-def test_scores_are_the_same_bytes(spec, in_compat, rclone, tmp_path, monkeypatch):
-    """Scores have the same bytes for a store in a folder and for a bucket in compat mode with workers on a queue."""
-    published_scores = []
-    strict = variables(rclone, tmp_path, mode=STRICT)
-    in_folder = trained(Commands(spec, tmp_path, str(tmp_path / "store"), "", strict))
-    for run in (in_folder, in_compat):
-        store = opened(run.address, run.environment, monkeypatch)
-        path = write_score_spec(spec.parent, run.run_id(store))
-        options = ["--store", run.address, "--broker", "embedded", "--workers", "2"]
-        with ending(run) as commands:
-            assert commands.command("score", str(path), *options).wait(4 * GUARD_SECONDS) == 0, commands.log()
-        scores = [key for key in store.keys("runs/") if "/scores/" in key]
-        published_scores.append({key: store.get(key) for key in scores})
-        assert n_of(store, "proposals/") == 0
+def scores_in(store: Store) -> dict[str, bytes]:
+    """Return the scores of a store by key."""
+    return {key: store.get(key) for key in store.keys("runs/") if "/scores/" in key}
 
-    assert len(published_scores[0]) == 5  # three parts, the counts, the manifest
-    assert published_scores[0] == published_scores[1]
+
+def test_scores_are_the_same_bytes(spec, in_compat, alone_store, command, monkeypatch):
+    """Scores have the same bytes for a store in a folder and for a bucket in compat mode with workers on a queue."""
+    store = opened(in_compat.address, in_compat.environment, monkeypatch)
+    path = write_score_spec(spec.parent, in_compat.run_id(store))
+    options = ["--store", in_compat.address, "--broker", "embedded", "--workers", "2"]
+    with ending(in_compat) as commands:
+        assert commands.command("score", str(path), *options).wait(4 * GUARD_SECONDS) == 0, commands.log()
+    assert n_of(store, "proposals/") == 0
+    assert command("score", path, store=alone_store.root).code == 0
+
+    assert len(scores_in(store)) == 5  # three parts, the counts, the manifest
+    assert scores_in(store) == scores_in(alone_store)
 
 
 @pytest.mark.parametrize(("scheduler", "worker"), [(COMPAT, STRICT), (STRICT, COMPAT)])

@@ -3,6 +3,8 @@
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -32,13 +34,13 @@ def collector() -> Iterator[Collector]:
         yield running
 
 
-@pytest.fixture
-def commands(tmp_path: Path) -> Iterator[Commands]:
-    write_tables(tmp_path, make_tables(300, seed=3), partitions=3)
-    spec = write_spec(tmp_path, CHANGES)
+@contextmanager
+def commands_in(folder: Path) -> Iterator[Commands]:
+    write_tables(folder, make_tables(300, seed=3), partitions=3)
+    spec = write_spec(folder, CHANGES)
     with (
-        Server(tmp_path / "server") as server,
-        ending(Commands(spec, tmp_path, str(tmp_path / "store"), server.url)) as commands,
+        Server(folder / "server") as server,
+        ending(Commands(spec, folder, str(folder / "store"), server.url)) as commands,
     ):
         yield commands
 
@@ -55,10 +57,25 @@ def carry_out(commands: Commands, endpoint: str) -> float:
     return took
 
 
-def test_a_run_is_one_trace_of_its_steps_and_attempts(commands: Commands, collector: Collector) -> None:
+@dataclass(frozen=True)
+class Traced:
+    """A run that sent its spans to a collector."""
+
+    collector: Collector
+    store: LocalStore
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
+    with Collector() as collector, commands_in(tmp_path_factory.mktemp("traced")) as commands:
+        seconds = carry_out(commands, collector.url)
+        yield Traced(collector, LocalStore(Path(commands.address)), seconds)
+
+
+def test_a_run_is_one_trace_of_its_steps_and_attempts(traced: Traced) -> None:
     """A run has one span, which contains a span for each kind of step, which contains a span for each attempt, with its place in the run."""
-    carry_out(commands, collector.url)
-    store = LocalStore(Path(commands.address))
+    collector, store = traced.collector, traced.store
     commits = [json.loads(store.get(key)) for key in store.keys("commits/")]
     (run,) = collector.of("run")
     steps, attempts = collector.of("step "), collector.of("task ")
@@ -117,13 +134,11 @@ def test_an_attempt_that_fails_is_a_span_of_its_own(
     assert not any(word in body for body in collector.bodies for word in (b"Zebulon", b"column"))
 
 
-def test_a_missing_collector_stops_nothing(commands: Commands, tmp_path: Path) -> None:
+def test_a_missing_collector_stops_nothing(traced: Traced, tmp_path: Path) -> None:
     """Without a reachable collector, the run gives the same bytes, takes at most a few seconds more, and logs that spans were not sent."""
-    took = carry_out(commands, f"http://127.0.0.1:{free_port()}")
-    told = published(LocalStore(Path(commands.address)))
-    assert "spans_not_sent" in commands.log()
+    with commands_in(tmp_path) as commands:
+        took = carry_out(commands, f"http://127.0.0.1:{free_port()}")
 
-    commands.address = str(tmp_path / "again")
-    without = carry_out(commands, "")
-    assert published(LocalStore(Path(commands.address))) == told
-    assert took < SLOWER * (without + 10)
+    assert "spans_not_sent" in commands.log()
+    assert published(LocalStore(Path(commands.address))) == published(traced.store)
+    assert took < SLOWER * (traced.seconds + 10)
