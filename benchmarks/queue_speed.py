@@ -70,7 +70,7 @@ def _measure(n_tasks: int, place: Path | None) -> Taken:
             before = _cpu_seconds()
             seconds = _run_all(executor, n_tasks)
             cpu = _cpu_seconds() - before
-            alone = [_seconds_of(executor, f"alone{i}") for i in range(N_ALONE)]
+            alone = [_seconds_of(executor, f"alone{i}") for i in range(min(N_ALONE, n_tasks))]
     return Taken(seconds, cpu, 1000 * median(alone))
 
 
