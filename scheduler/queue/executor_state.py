@@ -45,6 +45,8 @@ class QueueCounters:
     """Redis is unavailable."""
     outage: str = ""
     """Reason and remedy while Redis is unavailable."""
+    infrastructure_failure: str = ""
+    """The last failure of a disk or a folder, after which a task is repeated for a limited time; empty if there was none."""
     slots: int = 0
     health: StoreHealth = field(default_factory=StoreHealth)
     """Health of the store."""

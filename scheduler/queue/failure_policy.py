@@ -96,6 +96,8 @@ class FailurePolicy:
         health, outage = self._counters.health, outage_met(failure)
         if outage is not None:
             health.failed(pending.task, outage)
+        else:
+            self._counters.infrastructure_failure = failure.message
         patience = health.patience if outage else INFRASTRUCTURE_SECONDS
         if pending.postpone(time.monotonic(), patience, is_outage=outage is not None):
             self._counters.retried += 1

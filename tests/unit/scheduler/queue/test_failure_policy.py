@@ -19,6 +19,7 @@ from scheduler.queue.dispatch import Outbox, Sender
 from scheduler.queue.executor_state import InFlight, Pending, QueueCounters
 from scheduler.queue.failure_policy import FailurePolicy
 from scheduler.queue.leases import Leases
+from scheduler.queue.run import _Upkeep
 from scheduler.queue.watcher import QueueWatcher
 
 EXECUTION = Execution(run="0123456789abcdef", number=1, state=State.OPEN, data="")
@@ -68,6 +69,7 @@ class Queue:
     def __init__(self, store: MemoryStore) -> None:
         self.sender = CountingSender()
         in_flight = InFlight(QueueCounters())
+        self.counters = in_flight.counters
         outbox = Outbox(EXECUTION, cast(Sender, self.sender), SOLE_LEADER, in_flight.counters)
         self.policy = FailurePolicy(store, EXECUTION, SOLE_LEADER, in_flight, outbox)
         self.watcher = QueueWatcher(
@@ -113,6 +115,20 @@ def test_a_task_that_a_worker_returns_is_sent_again() -> None:
 
     assert queue.sender.n_sent == 2
     assert not queue.future.done()
+
+
+def test_a_full_disk_is_printed_while_its_task_is_repeated() -> None:
+    """The command prints the cause once, not only in the log, because the task is repeated for minutes."""
+    queue, printed = Queue(MemoryStore()), list[str]()
+    upkeep = _Upkeep(None, queue.counters, printed.append)
+    upkeep.update((), 1)
+    for _ in range(2):
+        queue.policy.decide(queue.pending, DISK_FULL, 1)
+        upkeep.update((), 1)
+
+    (line,) = printed
+    assert DISK_FULL.message in line
+    assert "5 min" in line
 
 
 def test_the_time_of_an_outage_does_not_count_for_another_failure(monkeypatch: pytest.MonkeyPatch) -> None:
