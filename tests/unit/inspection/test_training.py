@@ -113,6 +113,28 @@ def test_index_dates_after_today_are_warned_of(folder):
     assert inspected(folder).warnings == []
 
 
+def test_follow_up_that_ends_after_today_is_warned_of(folder):
+    """An end such as 9999-12-31, which stands for no end, would never be censored."""
+    labels = make_tables(400).labels
+    ends = [dt.date(9999, 12, 31) if n % 10 == 0 else dt.date(2025, 6, 30) for n in range(labels.num_rows)]
+    events = [
+        dt.date(2025, 1, 31) if label and n % 10 else None
+        for n, label in enumerate(labels["label"].to_pylist())
+    ]
+    labels = labels.append_column("end", pa.array(ends)).append_column("bleed", pa.array(events, pa.date32()))
+    write_table(folder / "labels.parquet", labels)
+    times = {
+        "cohort.timeToEvent": {"event": "bleed", "end": "end", "horizonDays": [3650]},
+        "candidates": [{"classifier": "cox"}],
+    }
+
+    (warning,) = inspected(folder, times, today=dt.date(2026, 12, 1)).warnings
+
+    n_open = -(-labels.num_rows // 10)
+    assert f"ends after today (2026-12-01): {n_open} of {labels.num_rows} samples" in warning
+    assert inspected(folder, times).warnings == []
+
+
 def test_clean_tables_give_facts(folder):
     """The facts are those that a reader wants to confirm: patients, outcomes, and the effect of the rules on the events."""
     found = inspected(folder)
