@@ -83,7 +83,7 @@ def recalibration_files(
     known = labels_of_training(n_known_labels)
     evaluation = evaluation.model_copy(update={"warnings": [*known, *evaluation.warnings]})
     recalibrated = recalibrated_bundle(
-        bundle, files, evaluated, scored, correction, curves=evaluation.curves, data_digest=data_digest
+        bundle, files, evaluated, scored, correction, delivered=evaluation.figures, data_digest=data_digest
     )
     tests = [BundleTest(**result.reported()) for result in _test(recalibrated.bundle)]
     result = recalibration_result(

@@ -11,7 +11,7 @@ from mlho.report.advice import Correction
 from mlho.report.external import ExternalEvaluation, RecalibratedModel, RecalibrationResult
 from mlho.report.result import BundleTest, Spread
 from mlho.report.verdicts import MIN_FOR_CALIBRATION, few_for_calibration
-from mlho.report.words import estimate, plural
+from mlho.report.words import estimate, number, plural
 from mlho.spec.training import TrainingSpec
 from mlho.training.results.final import threshold_results
 from mlho.training.results.gates import gate_warning, judge_gates
@@ -60,6 +60,7 @@ def recalibration_result(
             *_failed_tests(tests),
             *_few_samples(evaluation),
             *_no_gain(evaluation, correction),
+            *_not_sufficient(evaluation),
             *evaluation.warnings,
         ],
         recalibrated_from=bundle.digest,
@@ -103,7 +104,7 @@ def _summary(
 ) -> Iterator[str]:
     line = recalibrated.correction
     slope = "" if correction == "intercept" else f" {line.slope:.2f} times"
-    yield f"The log-odds become {line.intercept:+.2f} plus{slope} the log-odds as delivered. The ranking of patients and the flagged patients do not change."
+    yield f"The log-odds become {number(line.intercept)} plus{slope} the log-odds as delivered. The ranking of patients and the flagged patients do not change."
     figures = evaluation.recalibration.figures
     for name, words in (
         ("calibration_in_the_large", "calibration in the large"),
@@ -129,3 +130,9 @@ def _no_gain(evaluation: ExternalEvaluation, correction: Correction) -> Iterator
     before, after = (figures[name]["log_loss"].value for name in (AS_DELIVERED, _VERSIONS[correction]))
     if before is not None and after is not None and after >= before:
         yield "The correction does not lower the log loss of patients not used to fit it: the bundle as delivered is at least as good."
+
+
+def _not_sufficient(evaluation: ExternalEvaluation) -> Iterator[str]:
+    """Yield a warning if the ranking is the problem, which a correction does not change."""
+    if evaluation.advice.action == "retrain":
+        yield f"A recalibration does not change the ranking of patients. {evaluation.advice.sentence}"

@@ -22,11 +22,12 @@ from mlho.model.parts import BundleParts, BundlePerformance, TrainingSamples
 from mlho.model.testing.generate import MAX_GAP
 from mlho.model.testing.records import TESTS_FILE, ModelTest, written_tests
 from mlho.report.advice import Correction
-from mlho.report.result import Curves
+from mlho.report.result import Estimate
 from mlho.scoring.drift import DECILE_ROUNDING
 from mlho.scratch import scratch_folder
 from mlho.spec.training import TrainingSpec, canonical_json
-from mlho.training.results.performance import figures_of
+from mlho.training.results.performance import curves_over, figures_of
+from mlho.training.results.records import record_curves
 
 PROCEDURE: Final = "the model of an earlier bundle with a calibrator fitted on later samples; calibrated figures are those of patients not used in each fit"
 #: Relative. A sample with a probability equal to the threshold must not lose its alert to rounding.
@@ -53,13 +54,14 @@ def recalibrated_bundle(
     scored: ScoredCohort,
     correction: Correction,
     *,
-    curves: Curves,
+    delivered: Mapping[str, Estimate],
     data_digest: str,
 ) -> Recalibrated:
     """Return a bundle with a new calibrator. Model, features and the samples that alert stay.
 
     Thresholds and deciles of training move with the probabilities. The test figures become those of the later samples; calibrated
-    figures are measured on patients not used in each fit.
+    figures and the net benefit are measured on patients not used in each fit. The figures at the thresholds are those as delivered, because
+    the same samples alert.
 
     Parameters
     ----------
@@ -69,8 +71,8 @@ def recalibrated_bundle(
         The later samples with the scores of the bundle.
     correction : str
         ``intercept`` or ``line``.
-    curves : Curves
-        Of the evaluation of these samples.
+    delivered : mapping of str to Estimate
+        Figures of the earlier bundle on these samples.
 
     Raises
     ------
@@ -86,6 +88,9 @@ def recalibrated_bundle(
         for threshold in bundle.thresholds
     )
     evaluation = evaluate_scores(scored, spec, thresholds, outside)
+    everyone = np.arange(scored.cohort.n_samples)
+    curves = record_curves(scored.cohort, evaluation, outside, everyone, min_cell=spec.report.min_cell)
+    at_thresholds = {name: figure.model_dump() for name, figure in delivered.items() if "/" in name}
     parts = BundleParts(
         classifier=bundle.classifier,
         features=document.features,
@@ -102,8 +107,10 @@ def recalibrated_bundle(
             "recalibration": correction,
         },
         demographics=bundle.demographics,
-        metrics=_metrics(figures_of(evaluation.to_json())),
-        performance=BundlePerformance(procedure=PROCEDURE, n_test_sets=1, decision_curve=curves.decision),
+        metrics=_metrics({**figures_of(evaluation.to_json()), **at_thresholds}),
+        performance=BundlePerformance(
+            procedure=PROCEDURE, n_test_sets=1, decision_curve=curves_over([curves]).decision
+        ),
         training=None
         if document.training is None
         else _training(document.training, scored.probability, line),

@@ -52,6 +52,7 @@ _NAMES: Final[Mapping[str, str]] = {
     "auroc": "AUROC",
     "average_precision": "Average precision",
     "brier": "Brier score, before calibration",
+    "pr_integral": "PR integral",
     "scaled_brier": "Scaled Brier score, before calibration",
     "log_loss": "Log loss, before calibration",
     "calibration_intercept": "Calibration intercept",

@@ -82,6 +82,8 @@ def advise(found: Findings) -> Advice:
 
 
 def _shortfall(found: Findings) -> str:
+    if found.observed is not None and found.observed.value is not None and found.trained is not None:
+        return f"The AUROC is {estimate(found.observed, 3)}, compared with {found.trained:.3f} in training."
     expected = None if found.expected is None else found.expected.value
     if expected is None or found.trained is None:
         return "The expected gain is unknown."

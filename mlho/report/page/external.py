@@ -8,6 +8,7 @@ from mlho.report.external import ExternalEvaluation
 from mlho.report.figures import groups, performance
 from mlho.report.figures.figure import Figure
 from mlho.report.page import bias, cells
+from mlho.report.page.sections import OPERATING
 from mlho.report.result import Estimate
 
 SECTIONS: Final = {
@@ -16,7 +17,6 @@ SECTIONS: Final = {
     "recalibration": "Recalibration",
     "groups": "Months, sites and groups",
 }
-OPERATING: Final = ("sensitivity", "specificity", "ppv", "npv", "alerts_per_100", "number_needed_to_evaluate")
 _CORRECTIONS: Final = (
     ("Shift of the log-odds", "shift"),
     ("Intercept of the line", "intercept"),
@@ -98,12 +98,12 @@ def thresholds(evaluation: ExternalEvaluation) -> dict[str, Any] | None:
         (
             words.rule_words(rule),
             words.number(value, 3),
-            *(_estimate(evaluation.figures.get(f"{rule}/{name}")) for name in OPERATING),
+            *(_estimate(evaluation.figures.get(f"{rule}/{name}"), digits) for name, digits in OPERATING),
         )
         for rule, value in evaluation.thresholds.items()
         if value is not None
     ]
-    columns = ("Rule", "Threshold", *map(words.metric_name, OPERATING))
+    columns = ("Rule in training", "Threshold", *(words.metric_name(name) for name, _ in OPERATING))
     return {"columns": columns, "rows": rows} if rows else None
 
 
@@ -129,7 +129,9 @@ def recalibrated(figures: Mapping[str, Mapping[str, Estimate]]) -> dict[str, Any
     return {"columns": ("Probabilities", *map(words.metric_name, names)), "rows": rows}
 
 
-def _estimate(figure: Estimate | None) -> str:
+def _estimate(figure: Estimate | None, digits: int = 3) -> str:
     if figure is None:
         return words.ABSENT
-    return words.brief(figure) + (f" ({figure.reason})" if figure.reason and figure.low is None else "")
+    return words.brief(figure, digits) + (
+        f" ({figure.reason})" if figure.reason and figure.low is None else ""
+    )

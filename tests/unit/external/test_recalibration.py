@@ -157,6 +157,43 @@ def test_a_fit_on_few_outcomes_is_warned_of(share, is_warned, place, capsys, tmp
     assert any(warning.startswith(expected) for warning in result["warnings"]) == is_warned
 
 
+def test_rates_at_the_thresholds_are_those_of_the_flagged_patients_and_the_net_benefit_is_the_new_one(
+    place, capsys
+):
+    """A recalibration flags the same patients, so these rates stay; the net benefit depends on the probabilities."""
+    where, home = place
+    result = recalibrated(where, home, capsys)
+    spec = ["--spec", str(where / "later.yaml"), "--out", str(where / "evaluated")]
+    mlho(where, "evaluate", f"run:{home.finished.run_id}", *spec, "--json")
+    delivered = json.loads(capsys.readouterr().out)
+    at_thresholds = {name: figure for name, figure in delivered["figures"].items() if "/alerts" in name}
+
+    for name, figure in at_thresholds.items():
+        assert result["headline"][name]["mean"] == figure["value"]
+    assert len(at_thresholds) == 3
+    after = bundle_of(where, result["run"]).document.performance.decision_curve
+    assert after["model"]["mean"] != delivered["curves"]["decision"]["model"]["mean"]
+
+
+def test_a_recalibration_of_a_model_that_should_be_retrained_is_warned_of(place, capsys, tmp_path):
+    """A code of the model is missing from the later data: the ranking suffers, which no correction of probabilities changes."""
+    where, home = place
+    tables = make_tables(1200, seed=23)
+    is_kept = [code != "E11" for code in tables.events["code"].to_pylist()]
+    data = write_tables(
+        tmp_path / "data", replace(tables, events=tables.events.filter(pa.array(is_kept))), partitions=1
+    )
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(yaml.safe_dump(make_document(uri=str(data))))
+    capsys.readouterr()
+
+    mlho(where, "recalibrate", f"run:{home.finished.run_id}", "--spec", str(spec), "--json")
+
+    warnings = json.loads(capsys.readouterr().out)["warnings"]
+    [warning] = [text for text in warnings if "does not change the ranking" in text]
+    assert "Advice: retrain." in warning
+
+
 def test_the_correction_is_the_line_on_the_log_odds(place, capsys):
     where, home = place
     result = recalibrated(where, home, capsys)

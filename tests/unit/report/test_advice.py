@@ -98,3 +98,11 @@ def test_the_correction_is_the_simplest_that_the_figures_call_for():
 
     assert advise(dataclasses.replace(HOLDS, **shifted)).correction == "intercept"
     assert advise(dataclasses.replace(HOLDS, **tilted)).correction == "line"
+
+
+def test_vanished_features_state_the_observed_auroc_if_there_are_labels():
+    with_labels = advise(dataclasses.replace(HOLDS, vanished=2))
+    without = advise(dataclasses.replace(HOLDS, vanished=2, observed=None))
+
+    assert with_labels.gain.startswith("The AUROC is 0.750")
+    assert without.gain.startswith("The AUROC expected without labels is 0.755")
