@@ -79,11 +79,12 @@ class Settings:
         >>> Settings(broker="rediss://:secret@queue:6379/0", redis_ca="/ca.crt").broker_at(None)
         'rediss://:secret@queue:6379/0?ssl_cert_reqs=required&ssl_ca_certs=/ca.crt'
         """
-        if address is None or (self.broker is not None and without_password(self.broker) == address):
+        known = without_password(self.broker or "")
+        if address is None or address in (known, trusting(known, self.redis_ca or "")):
             address = self.broker
         elif "://" in address and without_password(address) == address and self.has_password:
             raise SpecError(
-                f"--broker {address}: {BROKER} has a password, and is for another address, {without_password(self.broker or '')}. Write this address, "
+                f"--broker {address}: {BROKER} has a password, and is for another address, {known}. Write this address, "
                 f"or unset {BROKER} for a Redis without a password."
             )
         return trusting(address, self.redis_ca) if address is not None and self.redis_ca else address

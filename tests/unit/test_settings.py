@@ -24,6 +24,15 @@ def test_a_broker_without_its_password_is_that_of_the_environment(address: str |
     assert Settings(broker=KNOWN).broker_at(address) == chosen
 
 
+def test_the_address_that_a_scheduler_prints_for_workers_gets_the_password():
+    """With TLS, it names the certificates of MLHO_REDIS_CA."""
+    settings = Settings(broker="rediss://:secret@queue:6379/0", redis_ca="/ca.crt")
+    printed = without_password(settings.broker_at(None))
+
+    assert printed.endswith("ssl_ca_certs=/ca.crt")
+    assert settings.broker_at(printed) == settings.broker_at(None)
+
+
 def test_a_password_is_not_dropped_silently():
     """Another address without a password is refused if that of the environment has one. The error does not contain the password."""
     with pytest.raises(
