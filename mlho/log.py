@@ -5,6 +5,7 @@ unless it is one of our errors, whose messages never contain a patient's values.
 """
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
@@ -105,9 +106,25 @@ def _set_up(style: LogStyle, run_id: str) -> None:
             *([] if style == "json" else [show_control_characters]),
             renderer,
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(_OpenStderr()),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )
+
+
+class _OpenStderr:
+    """Standard error until its reader closes it, then nothing, so that a closed log does not end a run."""
+
+    def write(self, text: str) -> None:
+        self._unless_closed(lambda: sys.stderr.write(text))
+
+    def flush(self) -> None:
+        self._unless_closed(sys.stderr.flush)
+
+    def _unless_closed(self, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def bind_run(run_id: str) -> None:

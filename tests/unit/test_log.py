@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -138,6 +139,23 @@ def test_a_process_that_logs_nothing_does_not_import_the_library():
     assert done.stdout.split() == ["False", "True"]
     assert "lease_lost" in done.stderr
     assert "commit_lost" not in done.stderr
+
+
+def test_a_closed_log_ends_no_program():
+    """`mlho run --log json 2>&1 | head` goes on without its log when head ends, and has its own exit code."""
+    program = (
+        "from mlho.log import configure, log\n"
+        "configure('json', verbose=True)\n"
+        "for _ in range(3):\n"
+        "    log.info('task_finished')\n"
+        "print('done')"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=writer, check=False)
+    os.close(writer)
+
+    assert (done.returncode, done.stdout) == (0, b"done\n")
 
 
 def test_a_block_and_a_thread_add_their_run_to_events(capsys):
