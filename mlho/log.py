@@ -112,7 +112,10 @@ def _set_up(style: LogStyle, run_id: str) -> None:
 
 
 class _OpenStderr:
-    """Standard error until its reader closes it, then nothing, so that a closed log does not end a run."""
+    """Standard error until its reader closes it, then nothing, so that a closed log does not end a run.
+
+    Text that cannot be written, such as on a full disk, is lost: a worker whose log fails must go on answering messages.
+    """
 
     def write(self, text: str) -> None:
         self._unless_closed(lambda: sys.stderr.write(text))
@@ -125,6 +128,8 @@ class _OpenStderr:
             write()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+        except OSError:
+            pass
 
 
 def bind_run(run_id: str) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,18 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def _default_logs() -> Iterator[None]:
     yield
     structlog.reset_defaults()
+
+
+def test_a_log_on_a_full_disk_stops_no_program(monkeypatch):
+    """A line that cannot be written is lost. A worker whose logging failed would take no further task and would not end."""
+    full = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115 - closing it fails, too
+    monkeypatch.setattr(sys, "stderr", full)
+    configure("json", verbose=True)
+    try:
+        log.warning("task_failed")
+    finally:
+        with suppress(OSError):
+            full.close()
 
 
 def test_a_line_is_a_json_object_on_stderr(capsys):
