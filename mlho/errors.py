@@ -98,6 +98,12 @@ class ChannelDamaged(MlhoError, ValueError):  # noqa: N818 - reads as the state
     """Entries of a channel are damaged, missing or inserted: restore them from a backup."""
 
 
+class PublishedBefore(MlhoError):  # noqa: N818 - reads as the state
+    """A run was published with another result: delete it first, or keep it."""
+
+    run_state: ClassVar[str] = "finished"
+
+
 class StoreUnavailable(MlhoError, ConnectionError):  # noqa: N818 - reads as the state
     """The store did not answer: try again."""
 

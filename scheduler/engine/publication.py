@@ -1,19 +1,20 @@
 """Files of a run in the store under readable names: its description at the start, and its published outputs."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
-from mlho.errors import ArtifactDamaged
+from mlho.errors import ArtifactDamaged, PublishedBefore
 from mlho.model.files import facts_of
 from mlho.spec.data import EarlierRun
 from mlho.spec.scoring import RUN_BUNDLE, ScoringRunSpec
 from mlho.spec.training import RunSpec, canonical_json
 from mlho.steps.base import verified_blob
 from mlho.steps.records import StoredFile
-from mlho.store.base import Store
+from mlho.store.base import Store, get_if_present
 from mlho.store.keys import blob_key, run_key
 from mlho.store.s3_settings import SCHEME
 from scheduler.engine.plan import Manifest
@@ -112,3 +113,34 @@ def publish_blob(store: Store, sha256: str, key: str) -> None:
         store.delete(key)
         raise
     store.copy_if_absent(blob_key(sha256), key)
+
+
+def refuse_other_result(
+    store: Store, run: str, key: str, sha256: str, digest: Callable[[Mapping[str, Any]], str]
+) -> None:
+    """Refuse to publish a run that another version of this program has published with another result.
+
+    Parameters
+    ----------
+    key : str
+        Published file of the run that completes it, in JSON.
+    sha256 : str
+        Blob that would be published as this file.
+    digest : callable
+        Returns the digest of the result in such a file.
+
+    Raises
+    ------
+    PublishedBefore
+        The digests differ.
+    """
+    published = get_if_present(store, key)
+    if published is None:
+        return
+    before, now = (digest(json.loads(content)) for content in (published, store.get(blob_key(sha256))))
+    if before != now:
+        raise PublishedBefore(
+            f"run {run}: finished before with another result ({before[:12]}…), by another version of this program; this version gives "
+            f"{now[:12]}…. Published files are not replaced, because channels and scoring runs may use them. To publish the "
+            f"new result, run: mlho delete {run}. Then run the same command again; it repeats no computed task."
+        )

@@ -31,6 +31,7 @@ from mlho.spec.scoring import (
     parse_scoring_spec,
     scoring_run_id,
 )
+from mlho.spec.training import digest_of
 from mlho.steps.base import Task
 from mlho.steps.records import Commit, write_commit
 from mlho.store import open_store
@@ -51,6 +52,7 @@ from scheduler.engine.plan import (
 from scheduler.engine.publication import (
     publish_blob,
     put_blobs,
+    refuse_other_result,
     retraining_yaml,
     with_fields,
     write_description,
@@ -287,7 +289,9 @@ class ScoringRun:
             for name, stored in commits[INSPECTION_TASK].files.items():
                 publish_blob(self.store, stored.sha256, run_key(self.run_id, name))
         commit = commits[SCORES_TASK]
-        manifest = json.loads(self.store.get(blob_key(commit.files[SCORES_MANIFEST].sha256)))
+        sha256 = commit.files[SCORES_MANIFEST].sha256
+        refuse_other_result(self.store, self.run_id, self.key(SCORES_MANIFEST), sha256, _parts_digest)
+        manifest = json.loads(self.store.get(blob_key(sha256)))
         if not self.store.exists(self.key(SCORES_MANIFEST)):  # once published, it stays
             check_counts(self.spec, manifest["scores"], self.store)
         for part in manifest["parts"]:
@@ -315,6 +319,10 @@ class ScoringRun:
 
     def _publish(self, sha256: str, name: str) -> None:
         publish_blob(self.store, sha256, self.key(name))
+
+
+def _parts_digest(manifest: Mapping[str, Any]) -> str:
+    return digest_of([part["sha256"] for part in manifest["parts"]])
 
 
 def prepare_scoring(

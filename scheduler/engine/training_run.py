@@ -10,6 +10,7 @@ import yaml
 
 from mlho.errors import ArtifactNotFound, SpecError
 from mlho.pseudonyms import fingerprint_here
+from mlho.report.digest import result_digest
 from mlho.spec.data import BundleSource
 from mlho.spec.expansion import expand
 from mlho.spec.scoring import RUN_BUNDLE
@@ -24,7 +25,7 @@ from mlho.spec.training import (
 )
 from mlho.steps import STEPS
 from mlho.steps.base import IDS_KEY
-from mlho.steps.records import Commit, write_commit
+from mlho.steps.records import Commit, StoredFile, write_commit
 from mlho.store.base import Store
 from mlho.store.keys import run_key
 from scheduler.engine.cost import guess_rows, guess_samples, worker_bytes
@@ -40,7 +41,13 @@ from scheduler.engine.plan import (
     plan_inspection,
     plan_run,
 )
-from scheduler.engine.publication import publish_blob, spec_yaml, with_fields, write_description
+from scheduler.engine.publication import (
+    publish_blob,
+    refuse_other_result,
+    spec_yaml,
+    with_fields,
+    write_description,
+)
 from scheduler.engine.scoring_run import PinnedBundle, bundle_now
 from scheduler.runs.earlier import PinnedRun, address_now, compared_before, pin_params, pinned_run
 from scheduler.runs.origin import known_files, training_spec
@@ -135,9 +142,14 @@ class TrainingRun:
         if INSPECTION_TASK in commits:
             published |= commits[INSPECTION_TASK].files
         published["result.json"] = report["result.json"]
+        _refuse_other_result(self.store, self.run_id, report)
         for file, stored in published.items():
             publish_blob(self.store, stored.sha256, run_key(self.run_id, file))
         return commits["report"]
+
+
+def _refuse_other_result(store: Store, run: str, files: Mapping[str, StoredFile]) -> None:
+    refuse_other_result(store, run, run_key(run, "result.json"), files["result.json"].sha256, result_digest)
 
 
 def _encrypting(plan: Plan, ids_key: str | None) -> Plan:
@@ -267,6 +279,7 @@ class RecalibrationRun:
     def publish(self, commits: Mapping[str, Commit]) -> Commit:
         """Publish the new bundle and its report. ``result.json`` comes last and marks the run as complete."""
         files = commits[RECALIBRATE_TASK].files
+        _refuse_other_result(self.store, self.run_id, files)
         for name in sorted(files, key=lambda name: (name == "result.json", name)):
             publish_blob(self.store, files[name].sha256, run_key(self.run_id, name))
         return commits[RECALIBRATE_TASK]

@@ -3,6 +3,7 @@
 import datetime as dt
 import hashlib
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
@@ -17,7 +18,7 @@ import yaml
 import mlho.encoding.cohort.cohort
 import mlho.encoding.events.segments
 import mlho.scoring.partition
-from mlho.errors import SpecError
+from mlho.errors import PublishedBefore, SpecError
 from mlho.model.bundle import load_bundle
 from mlho.model.reasons import reason_words
 from mlho.spec.scoring import parse_scoring_spec
@@ -256,6 +257,21 @@ def test_a_second_run_does_nothing(trained, tmp_path):
     assert second.finished.n_new == 0
     assert after == before
     assert second.manifest == first.manifest
+
+
+def test_other_scores_of_a_finished_run_are_not_published(trained, tmp_path):
+    """If another version has published other scores, they stay, and the error names the remedy."""
+    store = type(trained.store)(tmp_path / "store")
+    first = score_inline(trained.folder, store)
+    (manifest,) = (store.root / "runs" / first.run.run_id).rglob("scores/manifest.json")
+    document = json.loads(manifest.read_text())
+    document["parts"][0]["sha256"] = "0" * 64
+    manifest.unlink()  # it may share its bytes with an artifact
+    manifest.write_text(json.dumps(document))
+
+    with pytest.raises(PublishedBefore, match=f"mlho delete {first.run.run_id}"):
+        score_inline(trained.folder, store)
+    assert json.loads(manifest.read_text()) == document
 
 
 def test_a_bundle_by_name_is_that_of_the_newest_training_run_when_it_was_submitted(trained, tmp_path):

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mlho.errors import ArtifactDamaged, DataError, StoreUnavailable
+from mlho.errors import ArtifactDamaged, DataError, PublishedBefore, StoreUnavailable
 from mlho.store.keys import blob_key
 from mlho.store.local import LocalStore
 from mlho.store.memory import MemoryStore
 from scheduler.engine.loop import MAX_ATTEMPTS, carry_out
 from scheduler.engine.manifest import make_manifest
 from scheduler.engine.training_run import TrainingRun
+from scheduler.runs.record import RunState, read_record
 from tests.builders import InlineExecutor, NullObserver, make_spec, make_tables, run_inline, write_tables
 
 
@@ -167,6 +168,33 @@ def test_a_finished_run_does_nothing_again(data):
     run = make_run(data, store)
     finished = carry_out(run, InlineExecutor(store, data), NullObserver(), n_slots=2)
     assert (finished.n_new, finished.report) == (0, first.finished.report)
+
+
+def test_another_result_of_a_finished_run_is_not_published(data, tmp_path):
+    """If another version has published other figures, they stay, the run stays finished, and the error names the remedy. A different wording
+    is not another result.
+    """
+    store = LocalStore(tmp_path)
+    run = run_inline(data, store).run
+    result = tmp_path / "runs" / run.run_id / "result.json"
+    ours = json.loads(result.read_text())
+    executor = InlineExecutor(store, data)
+
+    replace(result, ours | {"warnings": ["Another wording."]})
+    carry_out(make_run(data, store), executor, NullObserver(), n_slots=2)
+    theirs = replace(result, ours | {"winners": {}})
+    with pytest.raises(PublishedBefore, match=f"mlho delete {run.run_id}"):
+        carry_out(make_run(data, store), executor, NullObserver(), n_slots=2)
+
+    assert result.read_text() == theirs
+    assert read_record(store, run.run_id).state is RunState.FINISHED
+
+
+def replace(path: Path, document: dict) -> str:
+    """Replace a published file, which may share its bytes with an artifact."""
+    path.unlink()
+    path.write_text(json.dumps(document))
+    return path.read_text()
 
 
 def test_the_run_id_depends_on_the_specification_and_the_data(data, tmp_path):
