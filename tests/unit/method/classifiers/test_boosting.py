@@ -1,5 +1,7 @@
 """glmboost on data with known answers, against a plain dense implementation, and in edge cases."""
 
+import math
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from mlho.errors import DataError, SpecError
 from mlho.method.classifiers import boosting
+from mlho.method.classifiers.design_matrix import checked_matrix, columns_of
 
 
 def plain_glmboost(X, y, n_steps, learning_rate):
@@ -26,6 +29,35 @@ def plain_glmboost(X, y, n_steps, learning_rate):
         f = f + learning_rate * t[j] / norm[j] * design[:, j]
         path.append(j - 1)
     return path, 2 * f
+
+
+def boost_with_all_columns(X, y, n_steps, learning_rate):
+    """Boost as the product does, but compute every column in every step. Return path and increments."""
+    columns, _ = columns_of(checked_matrix(X))
+    data, indices, indptr, mean, sd = columns
+    norm, norm_intercept = math.sqrt(len(y) - 1.0), math.sqrt(len(y))
+    is_one = boosting._are_ones(data, indptr)
+    sign, gradient, by_row = 2.0 * y - 1.0, np.zeros(len(y)), np.zeros(len(y))
+    common = 0.5 * math.log(y.mean() / (1.0 - y.mean()))
+    path, increments = [], []
+    for _ in range(n_steps):
+        total, _ = boosting._gradient(sign, common, by_row, gradient)
+        pick, explained = boosting.INTERCEPT, total / norm_intercept
+        for j in np.flatnonzero(sd):
+            t = boosting._explained(columns, is_one, j, gradient, total, norm)
+            if abs(t) > abs(explained) * (1.0 + 1e-12):
+                pick, explained = int(j), t
+        path.append(pick)
+        if pick == boosting.INTERCEPT:
+            increments.append(learning_rate * (explained / norm_intercept))
+            common += increments[-1]
+            continue
+        increments.append(learning_rate * (explained / norm))
+        slope = increments[-1] / sd[pick]
+        common -= slope * mean[pick]
+        cells = slice(indptr[pick], indptr[pick + 1])
+        by_row[indices[cells]] += slope * data[cells]
+    return path, increments
 
 
 def planted(seed, n=400, m=30):
@@ -62,6 +94,33 @@ def test_path_and_log_odds_agree_with_the_plain_dense_formulas(seed, learning_ra
         model = boosting.fit(form, y, 25, learning_rate=learning_rate)
         assert model.path.tolist() == path
         assert np.abs(model.log_odds(form) - log_odds).max() < 1e-10
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    learning_rate=st.sampled_from([0.05, 0.1, 1.0]),
+    strength=st.sampled_from([0.0, 0.3, 3.0]),
+    far=st.sampled_from([0.0, 1e3, 1e9]),
+)
+def test_columns_that_are_not_computed_change_no_bit(seed, learning_rate, strength, far):
+    """With copies, complements, negated, constant and far columns in any order, path and increments are those with all columns computed."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(4, 150))
+    X = np.column_stack([rng.random((n, 6)) < 0.3, rng.normal(size=(n, 3)), rng.poisson(0.5, (n, 3))]).astype(
+        float
+    )
+    y = (strength * (X[:, 0] - X[:, 6] + X[:, 9] - 0.5) + rng.logistic(size=n) > 0).astype(int)
+    y[:2] = 0, 1
+    shifted = np.where(rng.random((n, 1)) < 0.9, X[:, 6:8] + far, 0.0)  # a large mean, and zeros
+    X = np.column_stack([X, X[:, :8], -X[:, 4:], 1.0 - X[:, :3], shifted, np.zeros(n), np.full(n, 0.1)])
+    X = X[:, rng.permutation(X.shape[1])]
+
+    path, increments = boost_with_all_columns(X, y, 60, learning_rate)
+    model = boosting.fit(X, y, 60, learning_rate=learning_rate)
+
+    assert model.path.tolist() == path
+    assert model.increments.tolist() == increments
 
 
 def test_intercept_coefficients_and_scale_are_in_original_units():
