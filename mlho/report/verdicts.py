@@ -146,7 +146,7 @@ def sample_size_verdict(
     Parameters
     ----------
     n_parameters : int
-        ``selection.nFeatures`` and the demographics.
+        At most ``selection.nFeatures``, and the demographics.
     n_patients, n_positive : int
         Patients of the cohort, and those with the outcome.
     min_cell : int
@@ -161,7 +161,7 @@ def sample_size_verdict(
     required = sample_size(n_parameters, share)
     facts = (
         f"Sample size: {plural(n_patients, 'patient')}, {n_positive:,} with the outcome ({100 * share:.1f} %): {n_rare / n_parameters:.1f} events "
-        f"per candidate feature ({n_parameters:,}: selection.nFeatures and the demographics). "
+        f"per candidate feature ({n_parameters:,}: at most selection.nFeatures, and the demographics). "
         f"Riley et al. (2019, 2020) ask for {required.needed:,} patients: {required.shrinkage:,} for a shrinkage of at least "
         f"{SHRINKAGE:g}, {required.optimism:,} for an optimism of at most {OPTIMISM:g}, {required.intercept:,} for the overall risk to "
         f"within {MARGIN:g}, if the model explains {100 * ASSUMED_R2:.0f} % of what can be explained (Nagelkerke R²)."
@@ -181,10 +181,11 @@ def sample_size_verdict(
 
 
 def sample_size_of(result: Result) -> SampleVerdict:
-    """Return whether the sample of a finished run was large enough."""
+    """Return whether the sample of a finished run was large enough for the features that its iterations selected."""
     spec, cohort = result.lineage.spec, result.cohort
+    n_selected = [iteration.n_selected for iteration in result.iterations]
     return sample_size_verdict(
-        spec["selection"]["nFeatures"] + len(spec["features"]["demographics"]),
+        max(n_selected, default=spec["selection"]["nFeatures"]) + len(spec["features"]["demographics"]),
         cohort.n_patients,
         cohort.n_positive_patients,
         min_cell=spec["report"]["minCell"],

@@ -41,9 +41,8 @@ class EventRecorder:
             log.warning("event_not_recorded", error_kind=type(error).__name__, error=str(error))
 
     def _create(self, event: Mapping[str, Any]) -> None:
-        with suppress(
-            Conflict
-        ):  # an earlier request was carried out, and its reply was lost: the name is unique
+        # A conflict means that an earlier request was carried out and its reply was lost: the name is unique.
+        with suppress(Conflict):
             for pause in _PAUSES:
                 try:
                     self._cluster.create(Kind.EVENT, event)

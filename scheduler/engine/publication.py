@@ -137,10 +137,17 @@ def refuse_other_result(
     published = get_if_present(store, key)
     if published is None:
         return
-    before, now = (digest(json.loads(content)) for content in (published, store.get(blob_key(sha256))))
+    before, now = (_digest(content, digest) for content in (published, store.get(blob_key(sha256))))
     if before != now:
         raise PublishedBefore(
-            f"run {run}: finished before with another result ({before[:12]}…), by another version of this program; this version gives "
-            f"{now[:12]}…. Published files are not replaced, because channels and scoring runs may use them. To publish the "
+            f"run {run}: finished before with another result ({before[:12]}), by another version of this program; this version gives "
+            f"{now[:12]}. Published files are not replaced, because channels and scoring runs may use them. To publish the "
             f"new result, run: mlho delete {run}. Then run the same command again; it repeats no computed task."
         )
+
+
+def _digest(content: bytes, digest: Callable[[Mapping[str, Any]], str]) -> str:
+    try:
+        return digest(json.loads(content))
+    except (ValueError, LookupError, TypeError, AttributeError):  # damaged, or of a version with other fields
+        return "unreadable"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +160,8 @@ def test_several_runs_with_separately_started_workers(
         secrets = {SIGNING_KEY: KEY.decode(), BROKER: server.url}
         command = _start(running, [short, other], store, "--broker", server.url, **secrets)
         assert command.stderr is not None
-        lines = iter(command.stderr.readline, "")
-        commands = [line for line in (next(lines) for _ in range(4)) if " -m worker " in line]
+        lines = iter(command.stderr.readline, "")  # warnings come first
+        commands = list(islice((line for line in lines if " -m worker " in line), 2))
         workers = [
             _spawn(running, shlex.split(line)[1:], output=subprocess.DEVNULL, **secrets) for line in commands
         ]

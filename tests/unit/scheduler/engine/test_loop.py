@@ -171,8 +171,8 @@ def test_a_finished_run_does_nothing_again(data):
 
 
 def test_another_result_of_a_finished_run_is_not_published(data, tmp_path):
-    """If another version has published other figures, they stay, the run stays finished, and the error names the remedy. A different wording
-    is not another result.
+    """If another version has published other figures, or the file is damaged, it stays, the run stays finished, and the error names the
+    remedy. A different wording is not another result.
     """
     store = LocalStore(tmp_path)
     run = run_inline(data, store).run
@@ -182,15 +182,15 @@ def test_another_result_of_a_finished_run_is_not_published(data, tmp_path):
 
     replace(result, ours | {"warnings": ["Another wording."]})
     carry_out(make_run(data, store), executor, NullObserver(), n_slots=2)
-    theirs = replace(result, ours | {"winners": {}})
-    with pytest.raises(PublishedBefore, match=f"mlho delete {run.run_id}"):
-        carry_out(make_run(data, store), executor, NullObserver(), n_slots=2)
-
-    assert result.read_text() == theirs
+    for other in (ours | {"winners": {}}, "damaged"):
+        theirs = replace(result, other)
+        with pytest.raises(PublishedBefore, match=f"mlho delete {run.run_id}"):
+            carry_out(make_run(data, store), executor, NullObserver(), n_slots=2)
+        assert result.read_text() == theirs
     assert read_record(store, run.run_id).state is RunState.FINISHED
 
 
-def replace(path: Path, document: dict) -> str:
+def replace(path: Path, document: object) -> str:
     """Replace a published file, which may share its bytes with an artifact."""
     path.unlink()
     path.write_text(json.dumps(document))
