@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TextIO, cast
 
 from mlho.errors import MlhoError
 from mlho.printable import printable
@@ -106,29 +106,26 @@ def _set_up(style: LogStyle, run_id: str) -> None:
             *([] if style == "json" else [show_control_characters]),
             renderer,
         ],
-        logger_factory=structlog.PrintLoggerFactory(_OpenStderr()),  # type: ignore[arg-type]
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _LossyStderr())),
         cache_logger_on_first_use=False,
     )
 
 
-class _OpenStderr:
-    """Standard error until its reader closes it, then nothing, so that a closed log does not end a run.
-
-    Text that cannot be written, such as on a full disk, is lost: a worker whose log fails must go on answering messages.
-    """
+class _LossyStderr:
+    """Standard error that drops text it cannot write: a closed pipe or a full disk must end neither a run nor a worker."""
 
     def write(self, text: str) -> None:
-        self._unless_closed(lambda: sys.stderr.write(text))
+        self._attempt(lambda: sys.stderr.write(text))
 
     def flush(self) -> None:
-        self._unless_closed(sys.stderr.flush)
+        self._attempt(sys.stderr.flush)
 
-    def _unless_closed(self, write: Callable[[], object]) -> None:
+    def _attempt(self, write: Callable[[], object]) -> None:
         try:
             write()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
-        except OSError:
+        except OSError:  # for example a full disk: later text may fit
             pass
 
 
