@@ -140,8 +140,8 @@ def refuse_other_result(
     before, now = (_digest(content, digest) for content in (published, store.get(blob_key(sha256))))
     if before != now:
         raise PublishedBefore(
-            f"run {run}: finished before with another result ({before[:12]}), by another version of this program; this version gives "
-            f"{now[:12]}. Published files are not replaced, because channels and scoring runs may use them. To publish the "
+            f"run {run}: its published result ({before[:12]}) differs from that of this version of the program ({now[:12]}): another "
+            "version published it, or its file is damaged. Published files are not replaced, because channels and scoring runs may use them. To publish the "
             f"new result, run: mlho delete {run}. Then run the same command again; it repeats no computed task."
         )
 
