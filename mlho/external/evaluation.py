@@ -203,7 +203,7 @@ def calibration_sentence(figures: Mapping[str, Estimate], samples: Samples, unas
     figures : mapping of str to Estimate
         ``calibration_slope`` and ``calibration_in_the_large``.
     unassessed : str or None
-        Why the calibration cannot be assessed, whatever the figures.
+        Why the calibration cannot be assessed; then the figures are not interpreted.
     """
     slope, large = figures["calibration_slope"], figures["calibration_in_the_large"]
     as_spread = Spread(mean=slope.value, low=slope.low, high=slope.high)

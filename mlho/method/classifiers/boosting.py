@@ -327,7 +327,9 @@ def _first_steps(
 
 
 @njit(cache=True, nogil=True)
-def _gradient(sign: Any, common: float, by_row: Any, gradient: Any) -> Any:  # pragma: no cover - compiled
+def _gradient(
+    sign: Any, common: float, by_row: Any, gradient: Any
+) -> tuple[float, float]:  # pragma: no cover - compiled
     """Write the gradient. Return its total, and its distance from the one before."""
     # 2y·e^(−2yf) / (ln 2 · (1 + e^(−2yf))), in a form that does not overflow to inf / inf for a large margin.
     total, squares = 0.0, 0.0

@@ -352,7 +352,7 @@ def test_too_few_outcomes_are_a_caveat_and_no_advice_to_recalibrate(trained, tmp
     ],
 )
 def test_calibration_is_called_off_only_if_beyond_chance_and_relevant(slope, large, n_positive, beginning):
-    """The rules are those of the training report: a shift of the log-odds of −0.1 is small, whatever its interval."""
+    """The rules are those of the training report: a shift of the log-odds of −0.1 is small, even if its interval excludes 0."""
     figures = {
         name: Estimate(value=value, low=low, high=high)
         for name, (value, low, high) in (("calibration_slope", slope), ("calibration_in_the_large", large))
