@@ -23,6 +23,7 @@ from mlho.errors import DataError, SpecError
 from mlho.grids import Parameter, Setting, setting_from, settings_from
 from mlho.method.classifiers import log_odds
 from mlho.method.classifiers.design_matrix import Floats, Matrix, checked_labels, checked_matrix, dense_floats
+from mlho.method.classifiers.files import MODEL_JSON, ModelFields, model_json
 from mlho.method.classifiers.tree_matrix import Absent, tree_matrix
 from mlho.method.survival.times import EventTimes, checked_times
 
@@ -77,12 +78,11 @@ class FittedClassifier(ABC):
         """Return the coefficients of a linear model; None for trees and explainable boosting, which have none."""
         return None
 
-    @abstractmethod
     def to_files(self) -> dict[str, bytes]:
         """Serialize the model to files in safe formats, by name. Equal models give equal bytes."""
+        return {MODEL_JSON: model_json(self.name, self._fields())}
 
     @classmethod
-    @abstractmethod
     def from_files(cls, files: Mapping[str, bytes]) -> Self:
         """Restore a model from the output of ``to_files``.
 
@@ -91,6 +91,19 @@ class FittedClassifier(ABC):
         BundleError
             A different schema or version, a missing, unknown or malformed field, or inconsistent parts.
         """
+        fields = ModelFields(cls.name, files)
+        attributes = cls._attributes(fields)
+        fields.finish()
+        return cls(**attributes)
+
+    @abstractmethod
+    def _fields(self) -> dict[str, Any]:
+        """Return the fields of ``model.json``."""
+
+    @classmethod
+    @abstractmethod
+    def _attributes(cls, fields: ModelFields) -> dict[str, Any]:
+        """Return the attributes of the model from the fields of ``model.json``. Refuse invalid ones."""
 
     def checked(self, X: Any, *, names: Sequence[str] | None = None) -> Matrix:
         """Return X checked and converted to the model's matrix format; ``names`` are the column names in errors.

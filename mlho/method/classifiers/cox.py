@@ -66,12 +66,15 @@ class FittedCox(FittedLinear):
     def coefficients(self) -> None:  # type: ignore[override]  # a linear model has them, but no log odds ratios
         """Return None: the coefficients are log hazard ratios, not log odds ratios."""
 
-    def _own_fields(self) -> dict[str, Any]:
-        return {"horizon": self.horizon, "converged": self.converged}
+    def _fields(self) -> dict[str, Any]:
+        return super()._fields() | {"horizon": self.horizon, "converged": self.converged}
 
     @classmethod
-    def _own_from(cls, fields: ModelFields, n_features: int) -> dict[str, Any]:
-        return {"horizon": fields.number("horizon", low=0.0), "converged": fields.boolean("converged")}
+    def _attributes(cls, fields: ModelFields) -> dict[str, Any]:
+        return super()._attributes(fields) | {
+            "horizon": fields.number("horizon", low=0.0),
+            "converged": fields.boolean("converged"),
+        }
 
 
 class Cox(TimeClassifier):

@@ -78,15 +78,19 @@ class FittedDiscreteTime(FittedLinear):
     def coefficients(self) -> None:  # type: ignore[override]  # a linear model has them, but no log odds ratios
         """Return None: the coefficients apply to the odds of the hazard in an interval, not to those of the risk."""
 
-    def _own_fields(self) -> dict[str, Any]:
-        return {"horizon": self.horizon, "intervals": self.intervals, "converged": self.converged}
+    def _fields(self) -> dict[str, Any]:
+        return super()._fields() | {
+            "horizon": self.horizon,
+            "intervals": self.intervals,
+            "converged": self.converged,
+        }
 
     @classmethod
-    def _own_from(cls, fields: ModelFields, n_features: int) -> dict[str, Any]:
+    def _attributes(cls, fields: ModelFields) -> dict[str, Any]:
         intervals = fields.floats("intervals")
         if not intervals.size:
             fields.refuse("intervals is empty")
-        return {
+        return super()._attributes(fields) | {
             "horizon": fields.number("horizon", low=0.0),
             "intervals": intervals,
             "converged": fields.boolean("converged"),

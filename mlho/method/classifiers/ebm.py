@@ -8,10 +8,10 @@ others. Older models, without that bin, are still supported: they treat absent c
 """
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mlho.grids import GRIDS, Setting
 from mlho.method.classifiers.base import Classifier, FittedClassifier, TrainingData
 from mlho.method.classifiers.design_matrix import Floats, Matrix
-from mlho.method.classifiers.files import MODEL_JSON, ModelFields, absent_fields, model_json
+from mlho.method.classifiers.files import ModelFields, absent_fields
 from mlho.method.classifiers.tree_matrix import dense_rows
 
 
@@ -92,8 +92,7 @@ class FittedEBM(FittedClassifier):
         parts[:, -1] = self.intercept
         return parts
 
-    def to_files(self) -> dict[str, bytes]:
-        """Return ``model.json``."""
+    def _fields(self) -> dict[str, Any]:
         terms = [
             {
                 "features": list(term.features),
@@ -102,26 +101,24 @@ class FittedEBM(FittedClassifier):
             }
             for term in self.terms
         ]
-        fields = {
+        return {
             "nFeatures": self.n_features,
             "intercept": self.intercept,
             "weight": self.weight,
             "terms": terms,
             **absent_fields(self.value_columns),
         }
-        return {MODEL_JSON: model_json(self.name, fields)}
 
     @classmethod
-    def from_files(cls, files: Mapping[str, bytes]) -> Self:
-        """Restore a model from the output of ``to_files``. Raise BundleError if it is damaged or of a different version."""
-        fields = ModelFields(cls.name, files)
+    def _attributes(cls, fields: ModelFields) -> dict[str, Any]:
         n_features = fields.integer("nFeatures", low=1)
-        intercept = fields.number("intercept")
-        weight = fields.floats("weight", size=n_features, low=0.0)
         value_columns = fields.value_columns(n_features)
-        terms = tuple(_terms_from(fields, n_features, has_missing=value_columns is not None))
-        fields.finish()
-        return cls(terms=terms, intercept=intercept, weight=weight, value_columns=value_columns)
+        return {
+            "terms": tuple(_terms_from(fields, n_features, has_missing=value_columns is not None)),
+            "intercept": fields.number("intercept"),
+            "weight": fields.floats("weight", size=n_features, low=0.0),
+            "value_columns": value_columns,
+        }
 
 
 def _terms_from(fields: ModelFields, n_features: int, *, has_missing: bool) -> Iterator[Term]:

@@ -25,12 +25,12 @@ class FittedElasticNet(FittedLinear):
     n_iterations: int
     """Number of Newton steps."""
 
-    def _own_fields(self) -> dict[str, Any]:
-        return {"converged": self.converged, "nIterations": self.n_iterations}
+    def _fields(self) -> dict[str, Any]:
+        return super()._fields() | {"converged": self.converged, "nIterations": self.n_iterations}
 
     @classmethod
-    def _own_from(cls, fields: ModelFields, n_features: int) -> dict[str, Any]:
-        return {
+    def _attributes(cls, fields: ModelFields) -> dict[str, Any]:
+        return super()._attributes(fields) | {
             "converged": fields.boolean("converged"),
             "n_iterations": fields.integer("nIterations", low=1),
         }

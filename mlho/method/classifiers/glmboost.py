@@ -41,15 +41,21 @@ class FittedGLMBoost(FittedLinear):
             dropped=result.dropped,
         )
 
-    def _own_fields(self) -> dict[str, Any]:
-        return {"learningRate": self.learning_rate, "path": self.path, "dropped": self.dropped}
+    def _fields(self) -> dict[str, Any]:
+        return super()._fields() | {
+            "learningRate": self.learning_rate,
+            "path": self.path,
+            "dropped": self.dropped,
+        }
 
     @classmethod
-    def _own_from(cls, fields: ModelFields, n_features: int) -> dict[str, Any]:
-        return {
+    def _attributes(cls, fields: ModelFields) -> dict[str, Any]:
+        shared = super()._attributes(fields)
+        last = shared["values"].size - 1
+        return shared | {
             "learning_rate": fields.number("learningRate", low=0.0),
-            "path": fields.integers("path", low=boosting.INTERCEPT, high=n_features - 1),
-            "dropped": fields.integers("dropped", low=0, high=n_features - 1),
+            "path": fields.integers("path", low=boosting.INTERCEPT, high=last),
+            "dropped": fields.integers("dropped", low=0, high=last),
         }
 
 

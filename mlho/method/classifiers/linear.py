@@ -1,8 +1,7 @@
 """A fitted linear model, shared by the classifiers with one coefficient per feature."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +9,7 @@ from mlho.method.classifiers import log_odds
 from mlho.method.classifiers.base import Coefficients, FittedClassifier
 from mlho.method.classifiers.boosting import intercept_at_zero
 from mlho.method.classifiers.design_matrix import Floats, Matrix
-from mlho.method.classifiers.files import MODEL_JSON, ModelFields, absent_fields, model_json
+from mlho.method.classifiers.files import ModelFields, absent_fields
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,18 +39,8 @@ class FittedLinear(FittedClassifier):
         """Return the intercept, log odds ratios per original unit, and the standard deviations for scaling."""
         return Coefficients(intercept_at_zero(self.base, self.values, self.mean), self.values, self.scale)
 
-    def _own_fields(self) -> dict[str, Any]:
-        """Return the additional fields of a subclass."""
-        return {}
-
-    @classmethod
-    def _own_from(cls, fields: ModelFields, n_features: int) -> dict[str, Any]:
-        """Restore the additional attributes of a subclass from the fields of a file."""
-        return {}
-
-    def to_files(self) -> dict[str, bytes]:
-        """Return ``model.json``."""
-        shared = {
+    def _fields(self) -> dict[str, Any]:
+        return {
             "nFeatures": self.n_features,
             "values": self.values,
             "mean": self.mean,
@@ -59,12 +48,9 @@ class FittedLinear(FittedClassifier):
             "base": self.base,
             **absent_fields(None),
         }
-        return {MODEL_JSON: model_json(self.name, shared | self._own_fields())}
 
     @classmethod
-    def from_files(cls, files: Mapping[str, bytes]) -> Self:
-        """Restore a model from the output of ``to_files``. Raise BundleError if it is damaged or of a different version."""
-        fields = ModelFields(cls.name, files)
+    def _attributes(cls, fields: ModelFields) -> dict[str, Any]:
         n_features = fields.integer("nFeatures")
         values = fields.floats("values", size=n_features)
         mean = fields.floats("mean", size=n_features)
@@ -72,8 +58,6 @@ class FittedLinear(FittedClassifier):
         base = fields.number("base")
         if fields.value_columns(n_features) is not None:
             fields.refuse("a linear model computes with zeros, and absent is not zero")
-        own_fields = cls._own_from(fields, n_features)
-        fields.finish()
         if np.any(values[scale == 0.0]):
             fields.refuse("a constant column has a coefficient")
-        return cls(values=values, mean=mean, scale=scale, base=base, **own_fields)
+        return {"values": values, "mean": mean, "scale": scale, "base": base}

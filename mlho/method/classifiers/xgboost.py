@@ -29,7 +29,7 @@ from mlho.method.classifiers.base import (
     prefix_key,
 )
 from mlho.method.classifiers.design_matrix import Floats, Matrix
-from mlho.method.classifiers.files import MODEL_JSON, ModelFields, absent_fields, model_json
+from mlho.method.classifiers.files import ModelFields, absent_fields
 from mlho.method.trees.shapley import ShapleyTables, Tree, shapley_tables
 
 #: File of the trees, in xgboost's binary JSON format.
@@ -106,50 +106,41 @@ class FittedXGBoost(FittedClassifier):
 
     def to_files(self) -> dict[str, bytes]:
         """Return ``model.json`` (sizes, gain, the digest of the trees) and ``model.ubj`` (the trees)."""
-        fields = {
-            "nFeatures": self.n_features,
-            "nRounds": self.n_rounds,
-            "gain": self.gain,
-            "modelSha256": hashlib.sha256(self.model).hexdigest(),
-            **absent_fields(self.value_columns),
-            **self._own_fields(),
-        }
-        return {MODEL_JSON: model_json(self.name, fields), MODEL_UBJ: self.model}
-
-    def _own_fields(self) -> dict[str, Any]:
-        """Return the additional fields of a subclass."""
-        return {}
-
-    @classmethod
-    def _own_from(cls, fields: ModelFields) -> dict[str, Any]:
-        """Restore the additional attributes of a subclass."""
-        return {}
+        return super().to_files() | {MODEL_UBJ: self.model}
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> Self:
         """Restore a model from the output of ``to_files``. Raise BundleError if it is damaged or of a different version."""
         fields = ModelFields(cls.name, files, other_files=frozenset({MODEL_UBJ}))
-        n_features = fields.integer("nFeatures", low=1)
-        n_rounds = fields.integer("nRounds", low=1)
-        gain = fields.floats("gain", size=n_features, low=0.0)
-        value_columns = fields.value_columns(n_features)
+        attributes = cls._attributes(fields)
         digest = fields.take("modelSha256")
-        own_fields = cls._own_from(fields)
         fields.finish()
         # Verify before xgboost's C++ parser reads the bytes, since it does not validate its input.
         if digest != hashlib.sha256(files[MODEL_UBJ]).hexdigest():
             fields.refuse(f"{MODEL_UBJ} does not match its digest")
-        fitted = cls(
-            model=bytes(files[MODEL_UBJ]),
-            gain=gain,
-            n_rounds=n_rounds,
-            value_columns=value_columns,
-            **own_fields,
-        )
-        booster = fitted._booster
-        if (booster.num_features(), booster.num_boosted_rounds()) != (n_features, n_rounds):
+        fitted = cls(model=bytes(files[MODEL_UBJ]), **attributes)
+        booster, declared = fitted._booster, (fitted.n_features, fitted.n_rounds)
+        if (booster.num_features(), booster.num_boosted_rounds()) != declared:
             fields.refuse(f"{MODEL_UBJ} has a different number of features or trees than declared")
         return fitted
+
+    def _fields(self) -> dict[str, Any]:
+        return {
+            "nFeatures": self.n_features,
+            "nRounds": self.n_rounds,
+            "gain": self.gain,
+            "modelSha256": hashlib.sha256(self.model).hexdigest(),
+            **absent_fields(self.value_columns),
+        }
+
+    @classmethod
+    def _attributes(cls, fields: ModelFields) -> dict[str, Any]:
+        n_features = fields.integer("nFeatures", low=1)
+        return {
+            "n_rounds": fields.integer("nRounds", low=1),
+            "gain": fields.floats("gain", size=n_features, low=0.0),
+            "value_columns": fields.value_columns(n_features),
+        }
 
 
 def with_intercept(parts: Floats, log_odds: Floats) -> Floats:

@@ -42,15 +42,15 @@ class FittedXGBoostAFT(FittedXGBoost):
     def _feature_contributions(self, matrix: Matrix) -> Floats:
         return self._contributions(matrix)[:, :-1]  # the tables are on the scale of the log of the time
 
-    def _own_fields(self) -> dict[str, Any]:
-        return {"horizon": self.horizon, "scale": self.scale}
+    def _fields(self) -> dict[str, Any]:
+        return super()._fields() | {"horizon": self.horizon, "scale": self.scale}
 
     @classmethod
-    def _own_from(cls, fields: ModelFields) -> dict[str, Any]:
+    def _attributes(cls, fields: ModelFields) -> dict[str, Any]:
         own_fields = {"horizon": fields.number("horizon", low=0.0), "scale": fields.number("scale", low=0.0)}
         if not all(own_fields.values()):
             fields.refuse("horizon and scale are above 0")
-        return own_fields
+        return super()._attributes(fields) | own_fields
 
 
 class XGBoostAFT(TimeClassifier):
