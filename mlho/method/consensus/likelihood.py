@@ -80,7 +80,6 @@ class Maximum:
     point: Point
     converged: bool
     separated: bool
-    n_iterations: int
 
 
 def group_rows(X: FloatArray, y: npt.NDArray[np.int8]) -> Groups:
@@ -175,22 +174,22 @@ def maximise(groups: Groups, start: Point, *, penalised: bool) -> Maximum:
     for iteration in range(1, MAX_ITERATIONS + 1):
         step = ascent_direction(point, everything, pairs)
         if step is None:
-            return Maximum(point, converged=False, separated=False, n_iterations=iteration)
+            return Maximum(point, converged=False, separated=False)
         shift = linear_predictor(groups, step)
         largest = float(np.max(np.abs(shift)))
         if not penalised and iteration > 4 and _is_separating(groups, shift, largest):
-            return Maximum(point, converged=False, separated=True, n_iterations=iteration)
+            return Maximum(point, converged=False, separated=True)
         gain = dot(step, point.gradient)
         following = climb(groups, point, step, penalised=penalised)
         if following is None:
             # No gain beyond rounding is left: this is the maximum if the step was small.
-            return Maximum(point, converged=largest < 1e-4, separated=False, n_iterations=iteration)
+            return Maximum(point, converged=largest < 1e-4, separated=False)
         if penalised:
             remember(pairs, point, following)
         point = following
         if gain < DECREMENT and largest < MOVE:
-            return Maximum(point, converged=True, separated=False, n_iterations=iteration)
-    return Maximum(point, converged=False, separated=False, n_iterations=MAX_ITERATIONS)
+            return Maximum(point, converged=True, separated=False)
+    return Maximum(point, converged=False, separated=False)
 
 
 def ascent_direction(point: Point, free: npt.NDArray[np.intp], pairs: list[Pair]) -> FloatArray | None:

@@ -45,11 +45,8 @@ class LogisticFit:
     covariance: FloatArray
     """Inverse Fisher information at the estimate, intercept first. Shape (n_kept + 1, n_kept + 1)."""
     log_likelihood: float
-    objective: float
-    """The log-likelihood plus Firth's penalty, if used."""
     converged: bool
     """If false, the estimates are not usable."""
-    n_iterations: int
     separated: bool
     """The unpenalised likelihood has no maximum: a combination of columns separates the labels perfectly."""
     penalty: Penalty
@@ -153,9 +150,7 @@ def fit_logistic(
         coef=point.beta[1:].copy(),
         covariance=np.zeros_like(point.information) if covariance is None else covariance,
         log_likelihood=point.log_likelihood,
-        objective=point.objective,
         converged=maximum.converged and covariance is not None,
-        n_iterations=maximum.n_iterations,
         separated=plain.separated,
         penalty=used,
         method=_in_words(used, plain.separated),

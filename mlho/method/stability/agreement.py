@@ -17,7 +17,6 @@ class StabilityEstimate:
     """A stability with its 95 % interval; absent values are ``None``, with the reason in ``reason``."""
 
     value: float | None
-    standard_error: float | None
     low: float | None
     high: float | None
     reason: str | None
@@ -64,10 +63,10 @@ def nogueira_stability(selected: BoolArray) -> StabilityEstimate:
     sizes = np.count_nonzero(selected, axis=1)
     total = int(sizes.sum())
     if n_iterations < 2:
-        return StabilityEstimate(None, None, None, None, "fewer than two iterations")
+        return StabilityEstimate(None, None, None, "fewer than two iterations")
     if total in (0, n_iterations * n_features):
         reason = "no feature was ever selected" if total == 0 else "every feature was always selected"
-        return StabilityEstimate(None, None, None, None, reason)
+        return StabilityEstimate(None, None, None, reason)
     # Integers as far as possible: M² · sum of p(1 - p) is an integer, so the order of summation has no effect.
     spread = int(np.sum(counts * (n_iterations - counts)))
     share = total / (n_iterations * n_features)
@@ -75,7 +74,7 @@ def nogueira_stability(selected: BoolArray) -> StabilityEstimate:
     value = 1 - spread / (n_iterations * (n_iterations - 1) * n_features) / chance
     if spread == 0:
         return StabilityEstimate(
-            1.0, 0.0, None, None, "no interval: all sets are equal, so its width would be zero"
+            1.0, None, None, "no interval: all sets are equal, so its width would be zero"
         )
     # Influence of one iteration on the estimate, halved (the paper's phi_i); its overlap is also an integer.
     overlap = selected.astype(np.int64) * counts[np.newaxis, :]
@@ -86,9 +85,8 @@ def nogueira_stability(selected: BoolArray) -> StabilityEstimate:
     ) / chance
     mean = math.fsum(influence.tolist()) / n_iterations
     variance = 4 / n_iterations**2 * math.fsum((part - mean) ** 2 for part in influence.tolist())
-    error = math.sqrt(variance)
-    width = _Z_95 * error
-    return StabilityEstimate(value, error, value - width, min(1.0, value + width), None)
+    width = _Z_95 * math.sqrt(variance)
+    return StabilityEstimate(value, value - width, min(1.0, value + width), None)
 
 
 def bound_false_selections(selected: BoolArray, *, threshold: float, training_fraction: float) -> Bound:

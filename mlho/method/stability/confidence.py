@@ -18,19 +18,16 @@ MaskedFloats = np.ma.MaskedArray[tuple[int, ...], np.dtype[np.float64]]
 class ConfidenceTable:
     """One entry per feature; an odds ratio that does not exist is masked, never NaN."""
 
-    n_iterations_planned: int
-    """Denominator of the score. R divides by the largest surviving iteration."""
     n_seen: IntArray
     n_positive: IntArray
     n_negative: IntArray
     """Iterations with a non-zero coefficient; those with odds ratio above and below one. Shape (n_features,)."""
     mean_odds_ratio: MaskedFloats
     """exp(mean log odds ratio) over the iterations with a non-zero coefficient; masked if there are none. Shape (n_features,)."""
-    adjusted_count: IntArray
-    """Iterations that agree with the direction of the mean, minus twice those that do not; zero if the mean is one. Shape (n_features,)."""
     score: IntArray
-    """round(100 · adjusted_count / n_iterations_planned), half to even as R rounds. At most 100, above -200; negative if a few
-    large effects outweigh a larger number of small ones of the opposite sign. Shape (n_features,)."""
+    """round(100 · adjusted count / planned iterations), half to even as R rounds. The adjusted count is the iterations that agree with
+    the direction of the mean, minus twice those that do not; zero if the mean is one. At most 100, above -200; negative if a few large
+    effects outweigh a larger number of small ones of the opposite sign. Shape (n_features,)."""
     low95: MaskedFloats
     high95: MaskedFloats
     low99: MaskedFloats
@@ -47,7 +44,7 @@ def confidence_scores(log_odds_ratios: FloatArray, *, n_iterations_planned: int)
     log_odds_ratios : float64, shape (n_iterations, n_features)
         One row per finished iteration. NaN and zero mean that the iteration did not use the feature.
     n_iterations_planned : int
-        At least the number of rows. Failed iterations count against every feature.
+        At least the number of rows. Failed iterations count against every feature; R divides by the largest surviving iteration.
 
     Returns
     -------
@@ -92,12 +89,10 @@ def confidence_scores(log_odds_ratios: FloatArray, *, n_iterations_planned: int)
     low95, high95 = _interval(mean, standard_error, n_seen, level=0.95)
     low99, high99 = _interval(mean, standard_error, n_seen, level=0.99)
     return ConfidenceTable(
-        n_iterations_planned=n_iterations_planned,
         n_seen=n_seen.astype(np.int64),
         n_positive=n_positive.astype(np.int64),
         n_negative=n_negative.astype(np.int64),
         mean_odds_ratio=mean_odds_ratio,
-        adjusted_count=adjusted.astype(np.int64),
         # rint rounds half to even, and a half is exact here: 100 · count / n is a half only if it is a
         # float's half.
         score=np.rint(100 * adjusted / n_iterations_planned).astype(np.int64),
