@@ -39,11 +39,12 @@ _REASONS: Final[tuple[tuple[type[BaseException], str], ...]] = (
 _REASONS_OF_TASKS: Final[Mapping[FailureClass, str]] = {
     FailureClass.INPUT: "InvalidData",
     FailureClass.SPEC: "InvalidSpec",
-    FailureClass.INFRASTRUCTURE: "StoreUnavailable",
+    FailureClass.INFRASTRUCTURE: "DiskUnavailable",  # outages of object storage are StoreGivenUp
 }
 _REMEDIES: Final[Mapping[str, str]] = {
     "StoreAccessDenied": "Correct the credentials of scheduler and workers for the object storage, then apply a new resource.",
     "StoreUnavailable": "Restore access to the object storage, then apply a new resource.",
+    "DiskUnavailable": "Free space on the disk that the message names, or set larger workers.resources.scratch, then apply a new resource.",
     TASKS_QUARANTINED: "Correct the cause, run {retry}, and apply a new resource.",
     "InvalidBundle": "Apply a new resource with a complete bundle that matches the data.",
     "ChannelDamaged": "Restore the log of the channel from a backup, then apply a new resource.",

@@ -365,6 +365,8 @@ def _trouble_of(health: StoreHealth, executor: QueueExecutor | None) -> tuple[st
         return "MessagesRefused", OTHER_KEY
     if executor.counters.is_tampered:
         return "QueueTampered", TAMPERED
+    if failure := executor.counters.disk_failure:
+        return "DiskUnavailable", failure
     return None
 
 

@@ -11,7 +11,7 @@ from typing import Final
 from mlho.errors import MlhoError
 from mlho.log import log
 from mlho.protocol.documents import Start
-from mlho.protocol.failures import Failure
+from mlho.protocol.failures import INFRASTRUCTURE_SECONDS, Failure
 from mlho.protocol.redis_client import QueueUnavailable
 from mlho.steps.records import Outcome
 from scheduler.engine.outages import StoreHealth
@@ -45,8 +45,8 @@ class QueueCounters:
     """Redis is unavailable."""
     outage: str = ""
     """Reason and remedy while Redis is unavailable."""
-    infrastructure_failure: str = ""
-    """The last failure of a disk or a folder, after which a task is repeated for a limited time; empty if there was none."""
+    disk_failures: dict[str, str] = field(default_factory=dict)
+    """The last failure of a disk or a folder by the key of its task, which is repeated for a limited time and not settled yet."""
     slots: int = 0
     health: StoreHealth = field(default_factory=StoreHealth)
     """Health of the store."""
@@ -57,6 +57,14 @@ class QueueCounters:
     def window(self) -> int:
         """Return the maximum number of tasks in flight: enough to keep all workers busy, few enough to track."""
         return _WINDOW_PER_SLOT * self.slots + _WINDOW
+
+    @property
+    def disk_failure(self) -> str:
+        """Return the failure of the disk in one of the tasks that are repeated for it; empty if there is none."""
+        failures = list(self.disk_failures.values())  # a copy, because another thread changes the dictionary
+        if not failures:
+            return ""
+        return f"A task is repeated for up to {INFRASTRUCTURE_SECONDS / 60:.0f} min: {failures[0]}"
 
     @property
     def is_tampered(self) -> bool:
@@ -188,6 +196,7 @@ class InFlight:
     def pop(self, pending: Pending) -> "list[Future[Outcome]]":
         """Remove a task. Return its futures."""
         self.counters.health.served(pending.task)
+        self.counters.disk_failures.pop(pending.task, None)
         with self._lock:
             in_flight = self._tasks.pop(pending.task, None)
             return in_flight.futures if in_flight is not None else []

@@ -116,8 +116,12 @@ _GAUGES: Final[Sequence[tuple[str, str, Callable[[RunMetrics], int]]]] = (
     ("slots", "Slots of all workers", lambda metrics: metrics.counters.slots),
     (
         "degraded",
-        "1 while Redis is unavailable, rejects writes, or contains foreign items",
-        lambda metrics: metrics.counters.is_degraded or metrics.counters.is_tampered,
+        "1 while Redis is unavailable, rejects writes, or contains foreign items, or the disk of a worker is full",
+        lambda metrics: (
+            metrics.counters.is_degraded
+            or metrics.counters.is_tampered
+            or bool(metrics.counters.disk_failures)
+        ),
     ),
     (
         "store_unavailable",

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final, Protocol
 from mlho.errors import MlhoError, SpecError, StoreOutage, StoreUnavailable, plural
 from mlho.log import log
 from mlho.protocol.documents import NOT_ON_A_QUEUE, Execution, State, cancel_key, read_execution
-from mlho.protocol.failures import INFRASTRUCTURE_SECONDS, QueueError
+from mlho.protocol.failures import QueueError
 from mlho.protocol.names import Names
 from mlho.protocol.redis_client import QueueUnavailable
 from mlho.protocol.tracing import open_traces
@@ -175,10 +175,8 @@ class _Upkeep:
         if self.workers is not None:
             self.workers.replace_dead()
         self._report_outage()
-        if self.counters.infrastructure_failure:
-            self._warn_once(
-                f"A task is repeated for up to {INFRASTRUCTURE_SECONDS / 60:.0f} min: {self.counters.infrastructure_failure}"
-            )
+        if failure := self.counters.disk_failure:
+            self._warn_once(failure)
         if self.counters.forged:
             self._warn_once(OTHER_KEY)
         elif self.counters.is_tampered:

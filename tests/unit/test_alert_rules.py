@@ -86,6 +86,7 @@ CASES = {
     "the queue is away": Case(trouble("QueueUnavailable"), "MlhoQueueDegraded", 14, 15),
     "messages are refused": Case(trouble("MessagesRefused"), "MlhoQueueDegraded", 14, 15),
     "Redis was written to by others": Case(trouble("QueueTampered"), "MlhoQueueTampered", 9, 10),
+    "the disk of a worker is full": Case(trouble("DiskUnavailable"), "MlhoDiskUnavailable", 10, 11),
     "a run is degraded": Case({DEGRADED: steady(1, after=10)}, "MlhoRunsDegraded", 24, 25),
     "no scheduler answers": Case({UP: steady(0, after=10, before=1)}, "MlhoSchedulerAbsent", 14, 15),
     "nobody leads": Case({LEADER: steady(0, after=10, before=1)}, "MlhoNobodyLeads", 14, 15),

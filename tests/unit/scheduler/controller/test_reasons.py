@@ -41,7 +41,7 @@ def remote(which: FailureClass) -> MlhoError:
         (SpecError("no such field"), "InvalidSpec"),
         (remote(FailureClass.INPUT), "InvalidData"),
         (remote(FailureClass.SPEC), "InvalidSpec"),
-        (remote(FailureClass.INFRASTRUCTURE), "StoreUnavailable"),
+        (remote(FailureClass.INFRASTRUCTURE), "DiskUnavailable"),
         (remote(FailureClass.INTERNAL), "InternalError"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -14,8 +15,11 @@ from mlho.protocol.messages import TaskMessage
 from mlho.steps.proposals import SOLE_LEADER, Leader
 from mlho.steps.records import Outcome
 from mlho.store.memory import MemoryStore
+from scheduler.controller.run_thread import _trouble_of
+from scheduler.engine.outages import StoreHealth
 from scheduler.queue import failure_policy
 from scheduler.queue.dispatch import Outbox, Sender
+from scheduler.queue.executor import QueueExecutor
 from scheduler.queue.executor_state import InFlight, Pending, QueueCounters
 from scheduler.queue.failure_policy import FailurePolicy
 from scheduler.queue.leases import Leases
@@ -28,6 +32,7 @@ CRASH = Failure(FailureClass.POISON, "TaskCrashed", "the task's process ended wi
 
 
 AWAY = Failure(FailureClass.INFRASTRUCTURE, "StoreOutage", "s3://b: no answer.")
+BAD_TABLE = Failure(FailureClass.INPUT, "DataError", "labels: no such column.")
 DISK_FULL = Failure(FailureClass.INFRASTRUCTURE, "StoreUnavailable", "cache: no space left on device.")
 
 
@@ -129,6 +134,25 @@ def test_a_full_disk_is_printed_while_its_task_is_repeated() -> None:
     (line,) = printed
     assert DISK_FULL.message in line
     assert "5 min" in line
+
+
+def test_a_run_is_degraded_by_a_full_disk_until_its_task_is_settled() -> None:
+    """The status of a run in a cluster names a full disk, as the command does, until the last task that met it is settled."""
+    queue = Queue(MemoryStore())
+    executor = cast(QueueExecutor, SimpleNamespace(counters=queue.counters))
+    assert _trouble_of(StoreHealth(), executor) is None
+
+    queue.policy.decide(queue.pending, DISK_FULL, 1)
+    trouble = _trouble_of(StoreHealth(), executor)
+    assert trouble is not None
+    reason, message = trouble
+    assert reason == "DiskUnavailable"
+    assert DISK_FULL.message in message
+    assert "5 min" in message
+    queue.policy.decide(queue.pending, BAD_TABLE, 2)
+
+    assert queue.future.done()
+    assert _trouble_of(StoreHealth(), executor) is None
 
 
 def test_the_time_of_an_outage_does_not_count_for_another_failure(monkeypatch: pytest.MonkeyPatch) -> None:
