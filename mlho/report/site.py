@@ -178,7 +178,6 @@ class SiteChannel:
     number: int
     model: str
     run: str
-    bundle: str
     at: dt.datetime
     who: str
     why: str

@@ -192,7 +192,6 @@ def _site_channel(channel: Channel) -> SiteChannel | None:
         number=head.number,
         model=head.model,
         run=head.run,
-        bundle=head.bundle,
         at=head.at,
         who=head.who,
         why=head.why,
