@@ -26,7 +26,7 @@ from mlho.encoding.cohort.cohort import NO_BOUND, Cohort
 from mlho.spec.features import RECENCY, After
 from mlho.spec.training import TrainingSpec
 
-DAY_US: Final = 86_400_000_000
+DAY_US: Final = 86_400_000_000  # as in mlho.sources.times, which imports pyarrow
 NO_LOWER_BOUND: Final = np.iinfo(np.int64).min
 
 

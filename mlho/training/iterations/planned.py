@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import CategoricalColumn, Cohort
+from mlho.encoding.cohort.windows import DAY_US
 from mlho.errors import DataError, plural
 from mlho.spec.training import TrainingSpec
 from mlho.training.iterations.copies import times_of
 
-DAY_US: Final = 86_400_000_000
 _EPOCH: Final = dt.date(1970, 1, 1)
 TESTED, TRAINED, AFTERWARDS, TEST_PATIENT, CROSSING = range(5)  # roles of a sample
 # Sentences of the report, in the order in which the rules apply.

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from mlho.encoding.cohort.cohort import Cohort
+from mlho.encoding.cohort.windows import DAY_US
 from mlho.errors import DataError
 from mlho.grids import Setting
 from mlho.method.classifiers import classifier_named
@@ -16,7 +17,7 @@ from mlho.spec.training import Candidate
 from mlho.training.iterations.design import learn_design
 from mlho.training.iterations.folds import cross_validate
 from mlho.training.iterations.iteration import CandidateOutcome, fit_chosen, judge, select_and_run_folds
-from mlho.training.iterations.planned import DAY_US, cut_of, planned_sets, refuse_unusable
+from mlho.training.iterations.planned import cut_of, planned_sets, refuse_unusable
 from mlho.training.iterations.problem import Problem
 from mlho.training.iterations.splits import LATER, refuse_one_class
 from mlho.training.results.performance import estimate_of, figures_of
