@@ -104,9 +104,7 @@ def home(tmp_path_factory) -> Home:
 @pytest.fixture(scope="module")
 def result(home) -> Result:
     """Return the result of the run."""
-    document = json.loads(home.run.store.get(f"runs/{home.finished.run_id}/result.json"))
-    document.pop("result_digest", None)
-    return Result.model_validate(document)
+    return result_of(home)
 
 
 def test_the_figures_are_near_those_of_the_planted_hazards(result):

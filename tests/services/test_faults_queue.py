@@ -20,6 +20,7 @@ from scheduler.queue.leadership import AnotherScheduler, LeadershipLost, StoreLe
 from scheduler.queue.run import cancel_run
 from tests.limits import GUARD_SECONDS, SLOWER
 from tests.services.measured import missed
+from tests.services.processes import is_running
 from tests.services.queue_home import ROOT, RUN, Home, result, wait_until
 from tests.services.queue_steps import ENDLESS_SECONDS, noted_starts, noted_times, task
 from tests.services.redis_servers import durable
@@ -98,7 +99,7 @@ def test_cancelled_run_stops_within_five_seconds_and_leaves_no_key(home: Home) -
         cancel_execution(home.store, home.execution)
         with pytest.raises(RunCancelled):
             result(futures[0])
-        wait_until(lambda: not any(map(_is_running, children)), what="end of the children")
+        wait_until(lambda: not any(map(is_running, children)), what="end of the children")
         assert time.monotonic() - cancelled_at < SLOWER * 5
     assert worker.wait(GUARD_SECONDS) == 0
     fresh = home.start_worker()
@@ -261,10 +262,3 @@ def test_state_of_a_run_is_in_the_store(home: Home) -> None:
     assert found.state is State.FAILED
     again, is_new = begin_execution(home.store, RUN, home.folder)
     assert (again.number, is_new) == (2, True)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False

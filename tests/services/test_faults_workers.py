@@ -14,6 +14,7 @@ from mlho.protocol.failures import Quarantined
 from scheduler.queue.errors import RemoteFailure, RemoteInputFailure
 from tests.limits import GUARD_SECONDS, SLOWER
 from tests.services.measured import missed
+from tests.services.processes import is_running
 from tests.services.queue_home import Home, result, wait_until
 from tests.services.queue_steps import ENDLESS_SECONDS, noted_starts, noted_times, task
 from tests.services.trials import drain_workers, hold_the_lock, kill_own_workers, kill_workers
@@ -87,7 +88,7 @@ def test_children_of_a_killed_worker_end_with_it(home: Home) -> None:
         child = int(home.starts.read_text().split()[2])
         os.kill(worker.pid, signal.SIGKILL)
         worker.wait()
-        wait_until(lambda: not _is_running(child), what="end of the child")
+        wait_until(lambda: not is_running(child), what="end of the child")
 
 
 def test_native_code_that_holds_the_lock_loses_no_lease(home: Home) -> None:
@@ -217,10 +218,3 @@ def _raw(home: Home):  # type: ignore[no-untyped-def]
     import redis
 
     return redis.Redis.from_url(home.server.url)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False

@@ -1,7 +1,6 @@
 """Tables in object storage are listed without reading them, read by ranges, and never read in two versions at once."""
 
 import resource
-from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -22,17 +21,11 @@ from mlho.store.s3 import Bucket
 from scheduler.engine.manifest import make_manifest
 from tests.builders import make_spec, make_tables, write_tables
 from tests.limits import GUARD_SECONDS
-from tests.services.s3_proxy import CUT, REFUSE, Proxy, proxy_of
+from tests.services.s3_proxy import CUT, REFUSE, Proxy
 from tests.services.s3_servers import BUCKET, S3Server, client_of
 
 pytestmark = pytest.mark.usefixtures("credentials")
 NATIVE = source_named("native")
-
-
-@pytest.fixture
-def proxy(seaweedfs: S3Server) -> Iterator[Proxy]:
-    with proxy_of(seaweedfs.port) as proxy:
-        yield proxy
 
 
 @pytest.fixture

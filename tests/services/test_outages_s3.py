@@ -20,7 +20,7 @@ from tests.limits import GUARD_SECONDS, SLOWER
 from tests.services.queue_commands import Commands, ending
 from tests.services.queue_home import kill_group, wait_until
 from tests.services.redis_servers import Server
-from tests.services.s3_proxy import DENY, EXPIRE, HANG, Proxy, proxy_of
+from tests.services.s3_proxy import DENY, EXPIRE, HANG, Proxy
 from tests.services.s3_servers import BUCKET, S3Server, client_of
 
 pytestmark = pytest.mark.usefixtures("credentials")
@@ -29,12 +29,6 @@ N_COMMITS = 4  # before the outage, of more than a dozen
 SHOWN_SECONDS = SLOWER * 15
 POD_SECONDS = 30
 WAYS = {"local": (), "queue": ("--broker", "embedded")}
-
-
-@pytest.fixture
-def proxy(seaweedfs: S3Server) -> Iterator[Proxy]:
-    with proxy_of(seaweedfs.port) as proxy:
-        yield proxy
 
 
 class Command:

@@ -4,7 +4,6 @@ import datetime
 import ipaddress
 import os
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,12 +21,6 @@ from tests.services.test_store_s3 import new_store, uploads
 
 pytestmark = pytest.mark.usefixtures("credentials")
 _PART_BYTES = 5 << 20
-
-
-@pytest.fixture
-def proxy(seaweedfs: S3Server) -> Iterator[Proxy]:
-    with proxy_of(seaweedfs.port) as proxy:
-        yield proxy
 
 
 @pytest.fixture

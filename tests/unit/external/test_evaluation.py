@@ -20,6 +20,7 @@ from mlho.report.parts import Estimate
 from mlho.report.verdicts import Samples
 from mlho.spec.training import parse_spec
 from tests.builders import make_document, make_spec, make_tables, run_inline, write_tables
+from tests.unit.external.shifted import rarer
 
 SITES = ("east", "north", "tiny")
 
@@ -274,13 +275,6 @@ def test_a_lost_relation_is_found_and_the_training_run_on_the_later_data_is_writ
     assert written.spec.candidates == original.spec.candidates
     assert written.spec.data.uri == str(data)
     assert written.metadata.name.endswith("-retrained")
-
-
-def rarer(tables, share=0.25):
-    """Keep this share of the samples with the outcome, which shifts all log-odds by its logarithm."""
-    label = tables.labels.column("label").to_numpy()
-    kept = (label == 0) | (np.random.default_rng(2).random(label.size) < share)
-    return replace(tables, labels=tables.labels.filter(pa.array(kept)))
 
 
 def test_a_rarer_outcome_leads_to_the_advice_to_recalibrate(trained, tmp_path):

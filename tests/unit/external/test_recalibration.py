@@ -33,15 +33,9 @@ from scheduler.runs.deletion import delete_runs
 from scheduler.runs.record import RunRecord, RunState, swap_record, used_tasks
 from scheduler.runs.stored import stored_runs
 from tests.builders import InlineExecutor, NullObserver, make_document, make_tables, run_inline, write_tables
+from tests.unit.external.shifted import rarer
 
 TRAINED_ON = "of labels is one that the bundle was trained on"
-
-
-def rarer(tables, share=0.25):
-    """Keep this share of the samples with the outcome, which shifts all log-odds by its logarithm."""
-    label = tables.labels.column("label").to_numpy()
-    kept = (label == 0) | (np.random.default_rng(2).random(label.size) < share)
-    return replace(tables, labels=tables.labels.filter(pa.array(kept)))
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,9 @@ from sklearn.metrics import roc_auc_score
 from mlho.errors import DataError
 from mlho.method.evaluation.auroc import auroc, auroc_estimate, roc_curve_of, thinned
 from mlho.method.evaluation.tally import tally
+from tests.unit.method.evaluation.predictions import tied_predictions
 
 TIED_SCORES = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 6)), min_size=2, max_size=40)
-
-
-def make_predictions(seed: int, n: int = 200, decimals: int = 2):
-    rng = np.random.default_rng(seed)
-    risk = rng.beta(1, 4, n)
-    return (rng.random(n) < risk).astype(int), np.round(risk, decimals)
 
 
 def auroc_by_pairs(y, p):
@@ -51,7 +46,7 @@ def test_auroc_counts_every_pair(samples):
 @pytest.mark.parametrize("seed", range(5))
 def test_auroc_equals_scikit_learn(seed):
     """The AUROC equals scikit-learn's."""
-    y, p = make_predictions(seed)
+    y, p = tied_predictions(seed)
 
     assert auroc(y, p) == pytest.approx(roc_auc_score(y, p), abs=1e-14)
 
@@ -64,7 +59,7 @@ def test_direction_is_never_flipped():
 
 def test_order_of_rows_does_not_show():
     """Value and standard errors have the same bits in any order of rows."""
-    y, p = make_predictions(1)
+    y, p = tied_predictions(1)
     patient = np.arange(y.size) // 2
     order = np.random.default_rng(0).permutation(y.size)
 
@@ -87,7 +82,7 @@ def test_clustered_equals_delong_when_each_patient_has_one_sample():
     """If each patient has one sample, Obuchowski's variance equals DeLong's."""
     from mlho.method.evaluation.auroc import _clustered_variance, _delong_variance
 
-    y, p = make_predictions(2)
+    y, p = tied_predictions(2)
     t = tally(y, p)
     clustered = _clustered_variance(t, y.astype(float), np.arange(y.size), y.size, auroc(y, p))
 
@@ -97,7 +92,7 @@ def test_clustered_equals_delong_when_each_patient_has_one_sample():
 
 def test_rows_repeated_within_the_patient_add_no_certainty():
     """If each row is repeated three times under its patient, the standard error does not change."""
-    y, p = make_predictions(3)
+    y, p = tied_predictions(3)
     patient = np.repeat(np.arange(y.size), 3)
 
     repeated = auroc_estimate(np.repeat(y, 3), np.repeat(p, 3), groups=patient)
@@ -176,7 +171,7 @@ def test_clustered_interval_covers_where_delong_does_not():
 
 def test_roc_curve_has_the_auroc_under_it():
     """The trapezoids under the whole curve give the AUROC, and the ends are (0, 0) and (1, 1)."""
-    y, p = make_predictions(4)
+    y, p = tied_predictions(4)
     curve = roc_curve_of(tally(y, p), max_points=None)
 
     assert np.trapezoid(curve.true_positive_rate, curve.false_positive_rate) == pytest.approx(
@@ -188,7 +183,7 @@ def test_roc_curve_has_the_auroc_under_it():
 
 def test_thinned_roc_curve_looks_the_same():
     """At most 200 of 20,001 points remain, with the ends, the area within 0.002, and the curve nowhere more than 0.02 away."""
-    y, p = make_predictions(5, n=20_000, decimals=9)
+    y, p = tied_predictions(5, n=20_000, decimals=9)
     t = tally(y, p)
     whole, thin = roc_curve_of(t, max_points=None), roc_curve_of(t)
 

@@ -19,12 +19,7 @@ from tests.unit.method.evaluation.one_tally import (
     discrimination_figures,
     operating_figures,
 )
-
-
-def make_predictions(seed: int, n: int = 300):
-    rng = np.random.default_rng(seed)
-    risk = rng.beta(1, 4, n)
-    return (rng.random(n) < risk).astype(int), risk
+from tests.unit.method.evaluation.predictions import calibrated_predictions
 
 
 def figures_of(t):
@@ -38,7 +33,7 @@ def sensitivity_of(t):
 
 def test_the_value_is_that_of_the_data():
     """Only the interval comes from the replicates, and the method names their number."""
-    y, p = make_predictions(0)
+    y, p = calibrated_predictions(0)
     estimate = bootstrap_by_patient(y, p, None, figures_of, seed=1)["brier"]
 
     assert estimate.value == brier_of(tally(y, p))
@@ -49,7 +44,7 @@ def test_the_value_is_that_of_the_data():
 @pytest.mark.parametrize("seed", range(3))
 def test_a_replicate_is_the_repeated_rows(seed):
     """Every figure of weighted samples equals that of a table with the rows repeated and left out accordingly."""
-    y, p = make_predictions(seed)
+    y, p = calibrated_predictions(seed)
     p = np.round(p, 2)
     times = np.random.default_rng(seed).poisson(1.0, y.size)
     weighted = tally(y, p).redrawn(times, np.arange(y.size), y == 1)
@@ -64,7 +59,7 @@ def test_a_replicate_is_the_repeated_rows(seed):
 
 def test_calibration_of_a_replicate_is_that_of_the_repeated_rows():
     """Intercepts and slope, started from those of the data, converge to those of the replicate."""
-    y, p = make_predictions(4)
+    y, p = calibrated_predictions(4)
     times = np.random.default_rng(4).poisson(1.0, y.size)
     fixed = CalibrationBasis.prepare(tally(y, p))
     replicate = calibration_figures(tally(y, p).redrawn(times, np.arange(y.size), y == 1), fixed)
@@ -77,7 +72,7 @@ def test_calibration_of_a_replicate_is_that_of_the_repeated_rows():
 
 def test_standard_error_of_a_mean_is_the_textbook_one():
     """A Brier score is a mean of squares: the standard error is sd/√n, within 10 % with 2,000 replicates."""
-    y, p = make_predictions(1)
+    y, p = calibrated_predictions(1)
     estimate = bootstrap_by_patient(y, p, None, figures_of, n_replicates=2000, seed=2)["brier"]
 
     assert estimate.standard_error == pytest.approx(((y - p) ** 2).std() / math.sqrt(y.size), rel=0.1)
@@ -85,7 +80,7 @@ def test_standard_error_of_a_mean_is_the_textbook_one():
 
 def test_order_of_rows_does_not_show():
     """Patients are drawn by the order of their codes, so any order of rows gives the same bits."""
-    y, p = make_predictions(2)
+    y, p = calibrated_predictions(2)
     patient = np.arange(y.size) // 2
     order = np.random.default_rng(0).permutation(y.size)
 
@@ -96,7 +91,7 @@ def test_order_of_rows_does_not_show():
 
 def test_the_seed_decides():
     """The same seed gives the same interval, and another seed gives another interval."""
-    y, p = make_predictions(2)
+    y, p = calibrated_predictions(2)
     first, again, other = (
         bootstrap_by_patient(y, p, None, figures_of, seed=s) for s in ([7, 1], [7, 1], [7, 2])
     )
@@ -107,7 +102,7 @@ def test_the_seed_decides():
 
 def test_rows_repeated_within_the_patient_add_no_certainty():
     """If each row is repeated three times under its patient, the interval does not change."""
-    y, p = make_predictions(3)
+    y, p = calibrated_predictions(3)
     once = bootstrap_by_patient(y, p, np.arange(y.size), figures_of, seed=4)["brier"]
     thrice = bootstrap_by_patient(
         np.repeat(y, 3), np.repeat(p, 3), np.repeat(np.arange(y.size), 3), figures_of, seed=4

@@ -14,6 +14,7 @@ from mlho.method.evaluation.calibration import PlattCalibrator, fit_calibrator
 from mlho.method.evaluation.calibration_curve import SPAN, smoother_of
 from mlho.method.evaluation.tally import tally
 from tests.unit.method.evaluation.one_tally import curve_of, distances_of, line_of
+from tests.unit.method.evaluation.predictions import two_groups
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,6 @@ def make_predictions(seed: int, n: int = 400, *, intercept: float = 0.0, slope: 
     rng = np.random.default_rng(seed)
     x = rng.normal(-1.0, 1.2, n)
     return (rng.random(n) < expit(intercept + slope * x)).astype(int), expit(x)
-
-
-def two_groups():
-    """Return 20 samples predicted at 0.2 with 3 events, and 30 predicted at 0.8 with 21 events."""
-    y = np.repeat([1, 0, 1, 0], [3, 17, 21, 9])
-    return y, np.repeat([0.2, 0.8], [20, 30])
 
 
 def test_a_fit_that_leaves_all_information_is_absent_with_a_reason():

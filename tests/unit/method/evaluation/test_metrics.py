@@ -14,12 +14,7 @@ from mlho.errors import DataError
 from mlho.method.evaluation.metrics import Estimate, brier_of, error_distribution, log_loss_of
 from mlho.method.evaluation.tally import tally
 from tests.unit.method.evaluation.one_tally import mean_absolute_error_of, scaled_brier_of
-
-
-def make_predictions(seed: int, n: int = 300):
-    rng = np.random.default_rng(seed)
-    risk = rng.beta(1, 4, n)
-    return (rng.random(n) < risk).astype(int), risk
+from tests.unit.method.evaluation.predictions import calibrated_predictions
 
 
 def test_figures_of_a_worked_example():
@@ -37,7 +32,7 @@ def test_figures_of_a_worked_example():
 @pytest.mark.parametrize("seed", range(3))
 def test_figures_equal_scikit_learn(seed):
     """Brier score and log loss equal scikit-learn's."""
-    y, p = make_predictions(seed)
+    y, p = calibrated_predictions(seed)
 
     assert brier_of(tally(y, p)) == pytest.approx(brier_score_loss(y, p), abs=1e-14)
     assert log_loss_of(tally(y, p)) == pytest.approx(sklearn_log_loss(y, p), abs=1e-14)
@@ -133,7 +128,7 @@ def test_a_small_class_shows_no_quantiles():
 
 def test_results_are_plain_json():
     """The results are serialisable as JSON, without NaN and numpy types."""
-    distribution = error_distribution(*make_predictions(0))["negative"]
+    distribution = error_distribution(*calibrated_predictions(0))["negative"]
 
     assert json.loads(json.dumps(distribution.to_json(), allow_nan=False))["n"] == distribution.n
     assert Estimate.absent("why").to_json() == {

@@ -10,12 +10,7 @@ from sklearn.metrics import average_precision_score
 from mlho.method.evaluation.precision_recall import pr_curve_of, pr_davis_goadrich_of
 from mlho.method.evaluation.tally import tally
 from tests.unit.method.evaluation.one_tally import average_precision_of, pr_integral_of
-
-
-def make_predictions(seed: int, n: int = 200, decimals: int = 2):
-    rng = np.random.default_rng(seed)
-    risk = rng.beta(1, 4, n)
-    return (rng.random(n) < risk).astype(int), np.round(risk, decimals)
+from tests.unit.method.evaluation.predictions import tied_predictions
 
 
 def integral_by_quadrature(y, p):
@@ -39,7 +34,7 @@ def test_average_precision_of_a_worked_example():
 @pytest.mark.parametrize("decimals", [1, 6])
 def test_average_precision_equals_scikit_learn(seed, decimals):
     """Average precision equals scikit-learn's, with many ties and with none."""
-    y, p = make_predictions(seed, decimals=decimals)
+    y, p = tied_predictions(seed, decimals=decimals)
 
     assert average_precision_of(tally(y, p)) == pytest.approx(average_precision_score(y, p), abs=1e-14)
 
@@ -48,7 +43,7 @@ def test_average_precision_equals_scikit_learn(seed, decimals):
 @pytest.mark.parametrize("decimals", [1, 6])
 def test_integral_equals_quadrature(seed, decimals):
     """The closed form equals the numerical integral of the interpolated curve."""
-    y, p = make_predictions(seed, n=80, decimals=decimals)
+    y, p = tied_predictions(seed, n=80, decimals=decimals)
 
     assert pr_integral_of(tally(y, p)) == pytest.approx(integral_by_quadrature(y, p), abs=1e-7)
 
@@ -93,14 +88,14 @@ def test_davis_goadrich_of_a_worked_example():
 @pytest.mark.parametrize("seed", range(3))
 def test_davis_goadrich_is_close_to_the_integral(seed):
     """With many positives, the straight lines approximate the hyperbolas."""
-    y, p = make_predictions(seed, n=3000)
+    y, p = tied_predictions(seed, n=3000)
 
     assert pr_davis_goadrich_of(tally(y, p)) == pytest.approx(pr_integral_of(tally(y, p)), abs=2e-3)
 
 
 def test_curve_ends_at_the_prevalence():
     """At recall 1, where all samples are alerted, precision is the prevalence, also after thinning to 200 points."""
-    y, p = make_predictions(7, n=5000, decimals=9)
+    y, p = tied_predictions(7, n=5000, decimals=9)
     curve = pr_curve_of(tally(y, p))
 
     assert curve.recall.size <= 200

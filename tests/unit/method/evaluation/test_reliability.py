@@ -6,12 +6,7 @@ import pytest
 from mlho.method.evaluation.reliability import bins_of, pooled_bins, reliability_bins
 from mlho.method.evaluation.tally import tally
 from tests.unit.method.evaluation.one_tally import calibration_error_of
-
-
-def two_groups():
-    """Return 20 samples predicted at 0.2 with 3 events, and 30 predicted at 0.8 with 21 events."""
-    y = np.repeat([1, 0, 1, 0], [3, 17, 21, 9])
-    return y, np.repeat([0.2, 0.8], [20, 30])
+from tests.unit.method.evaluation.predictions import two_groups
 
 
 def test_equal_width_bins_of_a_worked_example():
