@@ -77,7 +77,6 @@ class OddsRatio:
     wald_high_per_sd: float | None
     profile_low_per_sd: float | None
     profile_high_per_sd: float | None
-    z: float | None
     p_wald: float | None
     p_lr: float | None
 
@@ -229,8 +228,8 @@ def odds_ratios(
     Returns
     -------
     tuple of OddsRatio
-        One per kept column. ``z`` and ``p_wald`` are Wald's, ``None`` if the fit has not converged;
-        ``p_lr`` is that of the likelihood-ratio test. Values are clipped to 1e±300.
+        One per kept column. ``p_wald`` is Wald's, ``None`` if the fit has not converged; ``p_lr`` is that of the
+        likelihood-ratio test. Values are clipped to 1e±300.
     """
     scale = np.asarray(sd, dtype=np.float64)
     by_name = {interval.name: interval for interval in profile}
@@ -262,7 +261,6 @@ def _odds_ratio(wald: Interval, profile: ProfileInterval, coef: float, error: fl
         wald_high_per_sd=_limit(wald.high, sd),
         profile_low_per_sd=_limit(profile.low, sd),
         profile_high_per_sd=_limit(profile.high, sd),
-        z=z,
         p_wald=None if z is None else math.erfc(abs(z) / math.sqrt(2)),
         p_lr=profile.p_value,
     )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mlho.errors import plural
 from mlho.method.consensus.hazards import fit_hazards
 from mlho.method.consensus.regression import LogisticFit, fit_logistic, odds_ratios, profile_intervals
+from mlho.method.consensus.regression import OddsRatio as FittedOddsRatio
 from mlho.method.stability.agreement import bound_false_selections, nogueira_stability
 from mlho.method.survival.times import EVENT
 from mlho.report.parts import Part
@@ -185,7 +186,7 @@ def _hazard_ratios(problem: Problem, keys: Sequence[Key], X: NDArray[np.float64]
     }
 
 
-def _odds_ratio(row: Any, reason: str | None) -> OddsRatio:
+def _odds_ratio(row: FittedOddsRatio | None, reason: str | None) -> OddsRatio:
     if row is None:
         return OddsRatio(per_unit=None, reason=reason or "not in the model")
     return OddsRatio(
