@@ -16,12 +16,12 @@ def shown_count(n: int, noun: str, min_cell: int = 0) -> str:
     return f"{shown_number(n, min_cell)} {noun}{'' if is_one(n, min_cell) else 's'}"
 
 
-def shown_number(n: int, min_cell: int = 0) -> str:
+def shown_number(n: int, min_cell: int) -> str:
     """Return a count without a noun. A count from 1 to ``min_cell`` − 1 is shown only as a bound."""
     return f"fewer than {min_cell}" if 0 < n < min_cell else f"{n:,}"
 
 
-def shown_with_share(n: int, total: int, noun: str, min_cell: int = 0) -> str:
+def shown_with_share(n: int, total: int, noun: str, min_cell: int) -> str:
     """Return a count and its share of a total. For a small count only the bound is shown, because the share would reveal the count.
 
     Examples
