@@ -5,6 +5,7 @@ faster than one loop that does everything.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -48,7 +49,7 @@ class RowCounter:
 
     def __init__(self, cohort: Cohort, years: Sequence[int], *, has_values: bool) -> None:
         self._first_year = years[0]
-        self._calendar = _calendar(years)
+        self._calendar = _calendar(*years)
         self._site_of, self._n_sites = sites_of_patients(cohort)
         self._outcome_us = first_outcomes(cohort)
         self._n_bins = VALUE_BINS if has_values else 0
@@ -113,7 +114,8 @@ class RowCounter:
         return {str(self._first_year + place): int(n) for place, n in enumerate(by_year) if n}
 
     def _months(self) -> NDArray[np.int64]:
-        return _sums(self._calendar.months, self._by_day, len(self._by_site))
+        used = np.flatnonzero(self._by_day)
+        return _sums(self._calendar.months[used], self._by_day[used], len(self._by_site))
 
     def tally(self) -> Tally:
         """Return the counts so far."""
@@ -121,11 +123,11 @@ class RowCounter:
         years = np.ascontiguousarray(self._by_year[:, :n_codes].T)
         by_code = {name: counts[:n_codes] for name, counts in self._by_code.items()}
         midnight = years.sum(axis=1) - by_code.pop(_TIMED)
-        days = np.arange(self._by_day.size) + self._calendar.first_us // DAY_US
-        starts = np.searchsorted(
-            self._calendar.months, self._calendar.months
-        )  # first day of each day's month
-        weekday = self._calendar.years.astype(np.int64) * 7 + (days + 3) % 7
+        used = np.flatnonzero(self._by_day)  # few of the plausible days have rows
+        counts, calendar = self._by_day[used], self._calendar
+        starts = np.searchsorted(calendar.months, calendar.months[used])  # first day of each day's month
+        days = used + calendar.first_us // DAY_US
+        weekday = calendar.years[used].astype(np.int64) * 7 + (days + 3) % 7
         return Tally(
             codes=tuple(self._codes),
             sample=self._sampler.sample(),
@@ -136,8 +138,8 @@ class RowCounter:
             **by_code,
             months=self._by_site if self._n_sites else self._months()[:, None],
             hours=self._hours,
-            weekdays=_sums(weekday, self._by_day, 7 * YEARS).reshape(YEARS, 7),
-            days=_sums(np.arange(days.size) - starts, self._by_day, 31),
+            weekdays=_sums(weekday, counts, 7 * YEARS).reshape(YEARS, 7),
+            days=_sums(used - starts, counts, 31),
         )
 
 
@@ -167,12 +169,19 @@ def first_outcomes(cohort: Cohort) -> NDArray[np.int64]:
     return first
 
 
-def _calendar(years: Sequence[int]) -> _Calendar:
-    first_us, end_us = year_bounds(years)
+@lru_cache(maxsize=4)
+def _calendar(first_year: int, last_year: int) -> _Calendar:
+    """Return the calendar of a range of years. It is cached, because computing it takes longer than encoding a small partition."""
+    first_us, end_us = year_bounds((first_year, last_year))
     days = np.arange(first_us // DAY_US, end_us // DAY_US + 1).astype("datetime64[D]")
     months = days.astype("datetime64[M]").astype(np.int64)
     months -= months[0]
-    return _Calendar(first_us, months.astype(np.int32), ((years[0] + months // 12) % YEARS).astype(np.int8))
+    calendar = _Calendar(
+        first_us, months.astype(np.int32), ((first_year + months // 12) % YEARS).astype(np.int8)
+    )
+    for shared in (calendar.months, calendar.years):
+        shared.flags.writeable = False
+    return calendar
 
 
 @njit(cache=True, nogil=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -124,10 +125,8 @@ class NumberCounter:
     """Counts the numbers of rows while they are encoded."""
 
     def __init__(self, years: Sequence[int]) -> None:
-        self._first_us, end_us = year_bounds(years)
-        days = np.arange(self._first_us // DAY_US, end_us // DAY_US + 1).astype("datetime64[D]")
-        months = days.astype("datetime64[M]").astype(np.int64) - 12 * (years[0] - 1970)
-        self._months = (12 * years[0] + months) % MONTHS
+        self._first_us, _ = year_bounds(years)
+        self._months = _months_of_days(*years)
         self._slots = np.empty(0, np.int64)
         self._n_slots = 0
         self._sums = np.zeros((2, 0, MONTHS), np.int64)
@@ -196,6 +195,16 @@ class NumberCounter:
         """Return the sample so far."""
         rows, n = self._rows, self._n_rows
         return merged_series([SeriesSample(rows.series[:n], rows.code[:n], rows.time[:n], rows.value[:n])])
+
+
+@lru_cache(maxsize=4)
+def _months_of_days(first_year: int, last_year: int) -> NDArray[np.int64]:
+    """Return the month of each day of a range of years, as in :class:`MonthlyLevels`. It is cached like the calendar of the row counter."""
+    first_us, end_us = year_bounds((first_year, last_year))
+    days = np.arange(first_us // DAY_US, end_us // DAY_US + 1).astype("datetime64[D]")
+    months = (12 * 1970 + days.astype("datetime64[M]").astype(np.int64)) % MONTHS
+    months.flags.writeable = False
+    return months
 
 
 @njit(cache=True, nogil=True)
