@@ -31,7 +31,7 @@ from mlho.report.changes import (
 )
 from mlho.report.comparison import MOST_ROWS, Comparison, turnover
 from mlho.report.result import Estimate, FeatureResult, Result, Spread
-from mlho.report.words import estimate, plural, spread
+from mlho.report.words import estimate, min_cell_of, plural, spread
 
 N_REPLICATES: Final = 500
 FEWEST: Final = 5  # patients with and without the outcome among the shared samples
@@ -91,7 +91,7 @@ def changes_since(earlier: RunFacts, current: RunFacts) -> ChangesSince:
 
 
 def _changes(a: RunFacts, b: RunFacts) -> Changes:
-    min_cell = max(int(facts.result.lineage.spec.get("report", {}).get("minCell", 11)) for facts in (a, b))
+    min_cell = max(min_cell_of(facts.result.lineage.spec) for facts in (a, b))
     performance = [
         _performance(name, a.result.headline[name], b.result.headline[name])
         for name in _METRICS

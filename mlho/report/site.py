@@ -8,9 +8,9 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict
 
 from mlho.report.gates import gates_in_words
+from mlho.spec.types import MIN_CELL
 
 RETRAIN_FILE: Final = "retrain.yaml"
-MIN_CELL: Final = 11  # a smaller number of flagged samples could identify persons
 
 
 class _Facts(BaseModel):

@@ -20,6 +20,7 @@ from mlho.report.result import (
     TimeToEventPerformance,
 )
 from mlho.report.verdicts import auroc_caution, calibration_verdict, level_verdict, why_not_judged
+from mlho.spec.types import MIN_CELL
 
 THIN: Final = "\N{NARROW NO-BREAK SPACE}"
 MINUS: Final = "\N{MINUS SIGN}"
@@ -262,6 +263,11 @@ def stability_gain(value: float, permuted: float) -> str:
     """Describe how much more stable a selection is than with permuted labels."""
     gain = value - permuted
     return next((word for bound, word in STABILITY_GAINS if gain >= bound), STABILITY_GAINS[-1][1])
+
+
+def min_cell_of(spec: Mapping[str, Any]) -> int:
+    """Return the smallest number of patients that may be shown, from the specification of a result."""
+    return int(spec.get("report", {}).get("minCell", MIN_CELL))
 
 
 def after_of(result: Result) -> Mapping[str, Any] | None:

@@ -14,10 +14,10 @@ from mlho.encoding.events.ledger import Ledger
 from mlho.errors import DataError, plural
 from mlho.report.monitoring import Advice, ExpectedPerformance
 from mlho.report.result import LedgerSummary, Part
-from mlho.scoring.drift import MIN_CELL as MIN_CELL
 from mlho.scoring.drift import Drift, deciles_of
 from mlho.scoring.parts import hashes_of, read_part
 from mlho.sources.arrow import as_numpy
+from mlho.spec.types import MIN_CELL
 
 SCORES_SCHEMA: Final = "mlho.io/scores/v1"
 MANIFEST_SCHEMA: Final = "mlho.io/scores-manifest/v1"

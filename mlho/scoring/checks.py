@@ -5,7 +5,8 @@ from typing import Final
 
 from mlho.errors import DataError, listed, plural
 from mlho.report.result import LedgerSummary
-from mlho.scoring.account import MIN_CELL, AlertSummary
+from mlho.scoring.account import AlertSummary
+from mlho.spec.types import MIN_CELL
 
 #: Allowed difference between the shares of samples without events, as a fraction of all samples.
 MARGIN: Final = 0.2

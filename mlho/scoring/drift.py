@@ -25,9 +25,8 @@ from mlho.report.monitoring import CodeDrift
 from mlho.report.result import Part
 from mlho.scoring.code_drift import code_warnings
 from mlho.spec.features import EVENT_VALUES
+from mlho.spec.types import MIN_CELL
 
-#: Deciles need this many samples, and a named code this many rows; smaller numbers could identify persons.
-MIN_CELL: Final = 11
 #: Of the deciles in a bundle, which have four decimal places.
 DECILE_ROUNDING: Final = 5.1e-5
 LARGE: Final = 0.25

@@ -11,7 +11,7 @@ from mlho.method.evaluation.thresholds import alerting
 from mlho.model.document import BundleDocument
 from mlho.report.monitoring import ExpectedPerformance
 from mlho.report.parts import Estimate
-from mlho.scoring.drift import MIN_CELL
+from mlho.spec.types import MIN_CELL
 
 _DIGITS: Final = 4
 

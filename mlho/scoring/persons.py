@@ -37,7 +37,6 @@ from mlho.encoding.cohort.static_rows import read_static_rows
 from mlho.errors import DataError
 from mlho.model.demographics import unseen_in_words
 from mlho.model.frames import Samples
-from mlho.scoring.drift import MIN_CELL
 from mlho.scoring.roster import mapped_texts
 from mlho.sources import Source, list_inputs
 from mlho.sources.arrow import as_numpy, int64_array, is_given, text_array
@@ -45,6 +44,7 @@ from mlho.sources.files import DataRoot, SourceFile
 from mlho.sources.reading import open_table
 from mlho.spec.scoring import ScoringIndex
 from mlho.spec.training import TrainingSpec
+from mlho.spec.types import MIN_CELL
 from mlho.tables import DEMOGRAPHICS, require_columns
 
 

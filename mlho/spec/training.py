@@ -28,7 +28,7 @@ from mlho.spec.reading import API_VERSION as API_VERSION
 from mlho.spec.reading import parse_document, read_text
 from mlho.spec.rules import BY_RULES
 from mlho.spec.statements import Statements
-from mlho.spec.types import OMITTED, Number, ShortName, SpecPart, refuse_repeats, refuse_several
+from mlho.spec.types import MIN_CELL, OMITTED, Number, ShortName, SpecPart, refuse_repeats, refuse_several
 from mlho.spec.validation import Bias
 from mlho.spec.validation import Validation as Validation
 
@@ -84,7 +84,7 @@ class FinalModel(SpecPart):
 class Report(SpecPart):
     """Options of the report."""
 
-    min_cell: Annotated[int, Field(ge=0, le=100)] = 11
+    min_cell: Annotated[int, Field(ge=0, le=100)] = MIN_CELL
     """Groups and bins with fewer patients are suppressed, together with others from which they could be computed.
     Levels of a demographic with fewer patients count as ``other``. 0 disables suppression.
     """

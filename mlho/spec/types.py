@@ -10,6 +10,9 @@ from pydantic.alias_generators import to_camel
 
 from mlho.field_texts import are_read
 
+#: Default of ``report.minCell``, and the bound where no specification gives one: a smaller number could identify persons.
+MIN_CELL: Final = 11
+
 ShortName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=63)]
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Address = Annotated[str, StringConstraints(min_length=1, max_length=1024)]

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mlho.errors import plural
-from mlho.report.site import MIN_CELL
+from mlho.spec.types import MIN_CELL
 from mlho.store.base import Store
 from mlho.store.keys import run_key
 from scheduler.cli import terminal

@@ -23,7 +23,7 @@ def of_test_sets(result: Result) -> list[Figure]:
     return of_curves(
         result.curves,
         prevalence=tested_prevalence(result),
-        smallest=result.lineage.spec.get("report", {}).get("minCell", 0),
+        smallest=words.min_cell_of(result.lineage.spec),
         typical=typical,
         which=f"one test set, the one with the median AUROC ({_test_set_name(result, typical)})",
         overlap=_overlap(result),

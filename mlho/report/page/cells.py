@@ -1,21 +1,11 @@
 """Table cells of the report, and the rows of its feature table."""
 
-from collections.abc import Mapping
-from typing import Any, Final
-
 from markupsafe import Markup, escape
 
 from mlho.report import words
 from mlho.report.odds import shown_odds
 from mlho.report.result import FeatureResult, Spread
 from mlho.report.words import DASH, MINUS
-
-_MIN_CELL: Final = 11  # default if the specification has no value
-
-
-def min_cell_of(spec: Mapping[str, Any]) -> int:
-    """Return the smallest number of patients that may be shown."""
-    return int(spec.get("report", {}).get("minCell", _MIN_CELL))
 
 
 def with_note(main: str, note: str) -> Markup:

@@ -30,7 +30,7 @@ def content(evaluation: ExternalEvaluation) -> dict[str, Any]:
     """Return the values of the template in addition to the evaluation itself."""
     return {
         "sections": SECTIONS,
-        "min_cell": cells.min_cell_of(evaluation.spec),
+        "min_cell": words.min_cell_of(evaluation.spec),
         "facts": facts(evaluation),
         "attrition": [
             (step.rule, *map(words.counted, (step.patients, step.samples))) for step in evaluation.attrition
@@ -112,7 +112,7 @@ def charts(evaluation: ExternalEvaluation) -> list[Figure]:
     return performance.of_curves(
         evaluation.curves,
         prevalence=evaluation.n_positive_samples / evaluation.n_samples,
-        smallest=cells.min_cell_of(evaluation.spec),
+        smallest=words.min_cell_of(evaluation.spec),
         typical=0,
         which="these data",
     )

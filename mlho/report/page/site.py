@@ -10,7 +10,8 @@ from markupsafe import Markup
 from mlho.report import words
 from mlho.report.page import cells
 from mlho.report.page.performance import Chart, Panel, newest_of, performance_charts, value_of
-from mlho.report.site import MIN_CELL, Evaluation, Figure, Night, ScoredFacts, Site, SiteModel, SiteRun
+from mlho.report.site import Evaluation, Figure, Night, ScoredFacts, Site, SiteModel, SiteRun
+from mlho.spec.types import MIN_CELL
 
 INDEX_SECTIONS: Final = {"channels": "Channels", "models": "Models", "runs": "Runs"}
 MODEL_SECTIONS: Final = {

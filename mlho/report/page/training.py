@@ -38,7 +38,7 @@ def content(result: Result) -> dict[str, Any]:
         "result": result,
         "sections": SECTIONS,
         "not_predictive": words.NOT_PREDICTIVE,
-        "min_cell": cells.min_cell_of(result.lineage.spec),
+        "min_cell": words.min_cell_of(result.lineage.spec),
         **_figures(figures_of(result)),
         **_head(result),
         **_data(result),
@@ -101,7 +101,7 @@ def _performance(result: Result) -> dict[str, Any]:
 def _features(result: Result) -> dict[str, Any]:
     listed = result.features[: sections.MAX_FEATURES]
     n_left_out = len(result.features) - len(listed)
-    min_cell = cells.min_cell_of(result.lineage.spec)
+    min_cell = words.min_cell_of(result.lineage.spec)
     return {
         "consensus_words": sections.consensus_words(result),
         "features": [cells.feature_row(feature, len(result.iterations), min_cell) for feature in listed],
