@@ -10,6 +10,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlho.errors import ArtifactNotFound, MlhoError, SpecError
+from mlho.protocol.failures import OtherVersion
 from mlho.spec.training import canonical_json
 from mlho.steps.base import Task
 from mlho.steps.commit_log import CommitLog
@@ -147,7 +148,7 @@ def _is_truncated(document: bytes) -> bool:
 def read_task(store: Store, task_key: str) -> Task:
     """Return the task under a key.
 
-    Raise SpecError if the hash of its content differs: the document was tampered with, or this worker has a different version.
+    Raise OtherVersion if the hash of its content differs: the document was tampered with, or this worker has a different version.
     """
     text = store.get(task_document_key(task_key))
     try:
@@ -156,9 +157,9 @@ def read_task(store: Store, task_key: str) -> Task:
     except (ValidationError, KeyError):  # a field or a kind of step that is unknown to this version
         is_its_own = False
     if not is_its_own:
-        raise SpecError(
+        raise OtherVersion(
             f"task {task_key[:12]}…: its document does not match the hash in its name. Most often the worker on {platform.node()} has "
-            "another version of this program than the scheduler: stop it, use the same version for both, and run again."
+            "another version of this program than the scheduler: stop it, and start one of the same version. The same command resumes."
         )
     return task
 

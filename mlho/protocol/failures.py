@@ -61,7 +61,10 @@ RULES: Final[Mapping[FailureClass, RetryRule]] = {
     ),
     FailureClass.TIME: RetryRule("the task exceeded its time limit and was stopped", True, MAX_ATTEMPTS, 1),
     FailureClass.INFRASTRUCTURE: RetryRule(
-        "the store or the disk is unavailable: the task is retried with backoff", False, 0, 1
+        "the store or the disk is unavailable, or the worker has another version: the task is retried with backoff",
+        False,
+        0,
+        1,
     ),
     FailureClass.INTERNAL: RetryRule("a defect of the program: report it", True, 1, 1),
 }
@@ -96,6 +99,10 @@ class Quarantined(MlhoError):  # noqa: N818 - names the event, not an error
         super().__init__(message)
         self.attempts = attempts
         self.tasks = dict(tasks or {})
+
+
+class OtherVersion(SpecError):  # noqa: N818 - reads as the state
+    """Stop the worker and start one of the scheduler's version, which runs the task."""
 
 
 class QueueError(MlhoError):
@@ -160,7 +167,7 @@ def classify(error: BaseException) -> FailureClass:
 # The first match decides. A plain OSError comes from a disk or a network: input is validated and raises our
 # own errors.
 _CLASSES: Final[tuple[tuple[tuple[type[BaseException], ...], FailureClass], ...]] = (
-    ((StoreUnavailable, ArtifactDamaged, ArtifactNotFound), FailureClass.INFRASTRUCTURE),
+    ((StoreUnavailable, ArtifactDamaged, ArtifactNotFound, OtherVersion), FailureClass.INFRASTRUCTURE),
     ((DataError,), FailureClass.INPUT),
     ((SpecError, BundleError), FailureClass.SPEC),
     ((MemoryError, MemoryExceeded), FailureClass.MEMORY),

@@ -297,6 +297,7 @@ class Operator:
             refusal=refusal,
             may_ask=self._workers.may_ask(uid),
             secrets=self._secrets,
+            image=self._workers.image,
             is_waiting_for_turn=tracked.wants_turn
             and not has_turn
             and (tracked.has_workers or not tracked.has_jobs),

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from pydantic.alias_generators import to_camel
 
+from mlho.settings import IMAGE
 from scheduler.api.objects import (
     EXECUTION_ANNOTATION,
     GENERATION_LABEL,
@@ -44,6 +45,8 @@ class JobFacts:
     ended_at: dt.datetime | None = None
     secrets: str = ""
     """Checksum of the Secrets of its pods."""
+    image: str = ""
+    """Image of its pods, as it was requested; empty if unknown."""
 
     @property
     def is_alive(self) -> bool:
@@ -157,6 +160,8 @@ class ObservedRun:
     """Workers may be requested now: the backoff after a rejection has elapsed."""
     secrets: str = ""
     """Checksum of the current Secrets; empty if rotation is not detected."""
+    image: str = ""
+    """Image of new workers; empty if unknown."""
 
     @property
     def latest_job(self) -> JobFacts | None:
@@ -172,6 +177,10 @@ class ObservedRun:
         """Return whether a Job has pods with rotated Secrets. New pods of a Job get the current ones."""
         is_known = bool(self.secrets and job.secrets)
         return is_known and job.secrets != self.secrets and job.active > 0
+
+    def has_old_image(self, job: JobFacts) -> bool:
+        """Return whether a Job has another image than new workers: the chart was upgraded during the run."""
+        return bool(self.image and job.image) and job.image != self.image
 
     def ran_out(self, job: JobFacts) -> bool:
         """Return whether workers of a generation had too little memory: the kernel killed one, or a worker stopped a task before."""
@@ -224,7 +233,15 @@ def job_facts(obj: Mapping[str, Any]) -> JobFacts:
         began_at=parsed(began),
         ended_at=ended_at,
         secrets=annotations.get(SECRETS_ANNOTATION, ""),
+        image=_image(spec),
     )
+
+
+def _image(spec: Mapping[str, Any]) -> str:
+    """Return the image that the operator requested. A webhook may have replaced that of the container, by a mirror for example."""
+    containers = spec.get("template", {}).get("spec", {}).get("containers", ())
+    variables = [variable for container in containers for variable in container.get("env", ())]
+    return next((str(variable.get("value", "")) for variable in variables if variable["name"] == IMAGE), "")
 
 
 _IMAGE_REASONS: Final = (

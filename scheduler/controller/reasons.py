@@ -19,7 +19,7 @@ from mlho.protocol.redis_client import QueueUnavailable
 from scheduler.api.status import MAX_FAILURES, MAX_MESSAGE, TASKS_QUARANTINED, FailedTask, cut
 from scheduler.api.tenancy import ForeignAddress
 from scheduler.engine.outages import StoreGivenUp
-from scheduler.queue.errors import RemoteFailure
+from scheduler.queue.errors import DISK_UNAVAILABLE, WORKER_OUTDATED, RemoteFailure
 
 STORE_REASONS: Final = frozenset({"StoreAccessDenied", "StoreUnavailable"})  # temporary
 _DEFECT: Final = "InternalError"
@@ -39,12 +39,12 @@ _REASONS: Final[tuple[tuple[type[BaseException], str], ...]] = (
 _REASONS_OF_TASKS: Final[Mapping[FailureClass, str]] = {
     FailureClass.INPUT: "InvalidData",
     FailureClass.SPEC: "InvalidSpec",
-    FailureClass.INFRASTRUCTURE: "DiskUnavailable",  # outages of object storage are StoreGivenUp
 }
 _REMEDIES: Final[Mapping[str, str]] = {
     "StoreAccessDenied": "Correct the credentials of scheduler and workers for the object storage, then apply a new resource.",
     "StoreUnavailable": "Restore access to the object storage, then apply a new resource.",
-    "DiskUnavailable": "Free space on the disk that the message names, or set larger workers.resources.scratch, then apply a new resource.",
+    WORKER_OUTDATED: "Delete the workers' Kubernetes Jobs of the other version, or set image.worker of the chart to the scheduler's version, then apply a new resource.",
+    DISK_UNAVAILABLE: "Free space on the disk that the message names, or set larger workers.resources.scratch, then apply a new resource.",
     TASKS_QUARANTINED: "Correct the cause, run {retry}, and apply a new resource.",
     "InvalidBundle": "Apply a new resource with a complete bundle that matches the data.",
     "ChannelDamaged": "Restore the log of the channel from a backup, then apply a new resource.",
@@ -61,6 +61,8 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, StoreGivenUp):
         return error.reason
     if isinstance(error, RemoteFailure):
+        if error.failure_class is FailureClass.INFRASTRUCTURE:  # an outage of object storage is StoreGivenUp
+            return error.repeated_reason
         return _REASONS_OF_TASKS.get(error.failure_class, _DEFECT)
     return next((reason for kind, reason in _REASONS if isinstance(error, kind)), type(error).__name__)
 

@@ -123,13 +123,14 @@ def _too_small(observed: ObservedRun, alive: Sequence[JobFacts]) -> list[JobFact
 
 
 def _superfluous(observed: ObservedRun, alive: Sequence[JobFacts], capacity: int) -> tuple[str, ...]:
-    """Return the generations to delete: of another execution, with old Secrets, failing, or above the maximum, latest first."""
+    """Return the generations to delete: of another execution, with old Secrets or another image, failing, or above the maximum, latest first."""
     execution = observed.progress.execution if observed.progress else ""
     delete = [
         job.name
         for job in alive
         if (execution and job.execution != execution)
         or observed.has_old_secrets(job)
+        or observed.has_old_image(job)
         or (job.failed >= _WORN_FAILURES and job.active == 0 and not job.is_suspended)
     ]
     for job in sorted(alive, key=lambda job: -job.generation):

@@ -365,9 +365,7 @@ def _trouble_of(health: StoreHealth, executor: QueueExecutor | None) -> tuple[st
         return "MessagesRefused", OTHER_KEY
     if executor.counters.is_tampered:
         return "QueueTampered", TAMPERED
-    if failure := executor.counters.disk_failure:
-        return "DiskUnavailable", failure
-    return None
+    return executor.counters.repetition
 
 
 def _shown_cost(finished: Finished) -> Cost:

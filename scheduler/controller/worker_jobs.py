@@ -52,6 +52,11 @@ class WorkerJobs:
         self._secrets = secrets
         self._refused: dict[str, _Refused] = {}
 
+    @property
+    def image(self) -> str:
+        """Return the image of new workers."""
+        return self._template.image
+
     def ask(self, workers: WorkerGeneration) -> Object | None:
         """Create a generation of workers. Return ``None`` if the API server rejects it; :meth:`refusal` then returns the reason.
 

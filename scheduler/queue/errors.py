@@ -3,7 +3,7 @@
 from typing import ClassVar, Final
 
 from mlho.errors import MlhoError, StoreAccessDenied, StoreOutage
-from mlho.protocol.failures import RULES, Failure, FailureClass, Quarantined
+from mlho.protocol.failures import RULES, Failure, FailureClass, OtherVersion, Quarantined
 
 LEASE_EXPIRED: Final = Failure(
     FailureClass.POISON,
@@ -12,12 +12,22 @@ LEASE_EXPIRED: Final = Failure(
 )
 
 
+DISK_UNAVAILABLE: Final = "DiskUnavailable"
+WORKER_OUTDATED: Final = "WorkerOutdated"
+
+
+def repeated_reason(failure: Failure) -> str:
+    """Return the reason in a resource's status of a failure for which a task is repeated for a limited time."""
+    return WORKER_OUTDATED if failure.kind == OtherVersion.__name__ else DISK_UNAVAILABLE
+
+
 class RemoteFailure(MlhoError):  # noqa: N818 - names the event, not an error
     """A task failed on a worker with an error that a retry would not fix."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
         self.failure_class = failure.failure_class
+        self.repeated_reason = repeated_reason(failure)
 
 
 class RemoteInputFailure(RemoteFailure):

@@ -15,6 +15,7 @@ from mlho.protocol.failures import INFRASTRUCTURE_SECONDS, Failure
 from mlho.protocol.redis_client import QueueUnavailable
 from mlho.steps.records import Outcome
 from scheduler.engine.outages import StoreHealth
+from scheduler.queue.errors import repeated_reason
 
 OTHER_KEY: Final = "Workers reject the messages, because they are signed with another key. Set the scheduler's MLHO_SIGNING_KEY for all workers."
 TAMPERED: Final = (
@@ -45,8 +46,9 @@ class QueueCounters:
     """Redis is unavailable."""
     outage: str = ""
     """Reason and remedy while Redis is unavailable."""
-    disk_failures: dict[str, str] = field(default_factory=dict)
-    """The last failure of a disk or a folder by the key of its task, which is repeated for a limited time and not settled yet."""
+    repeated: dict[str, Failure] = field(default_factory=dict)
+    """The last failure of a disk, or of a worker of another version, by the key of its task, which is repeated for a limited time and
+    not settled yet."""
     slots: int = 0
     health: StoreHealth = field(default_factory=StoreHealth)
     """Health of the store."""
@@ -59,12 +61,13 @@ class QueueCounters:
         return _WINDOW_PER_SLOT * self.slots + _WINDOW
 
     @property
-    def disk_failure(self) -> str:
-        """Return the failure of the disk in one of the tasks that are repeated for it; empty if there is none."""
-        failures = list(self.disk_failures.values())  # a copy, because another thread changes the dictionary
+    def repetition(self) -> tuple[str, str] | None:
+        """Return reason and message of one of the tasks in :attr:`repeated`."""
+        failures = list(self.repeated.values())  # a copy, because another thread changes the dictionary
         if not failures:
-            return ""
-        return f"A task is repeated for up to {INFRASTRUCTURE_SECONDS / 60:.0f} min: {failures[0]}"
+            return None
+        minutes = f"{INFRASTRUCTURE_SECONDS / 60:.0f} min"
+        return repeated_reason(failures[0]), f"A task is repeated for up to {minutes}: {failures[0].message}"
 
     @property
     def is_tampered(self) -> bool:
@@ -196,7 +199,7 @@ class InFlight:
     def pop(self, pending: Pending) -> "list[Future[Outcome]]":
         """Remove a task. Return its futures."""
         self.counters.health.served(pending.task)
-        self.counters.disk_failures.pop(pending.task, None)
+        self.counters.repeated.pop(pending.task, None)
         with self._lock:
             in_flight = self._tasks.pop(pending.task, None)
             return in_flight.futures if in_flight is not None else []

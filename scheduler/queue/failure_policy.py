@@ -97,7 +97,7 @@ class FailurePolicy:
         if outage is not None:
             health.failed(pending.task, outage)
         else:
-            self._counters.disk_failures[pending.task] = failure.message
+            self._counters.repeated[pending.task] = failure
         patience = health.patience if outage else INFRASTRUCTURE_SECONDS
         if pending.postpone(time.monotonic(), patience, is_outage=outage is not None):
             self._counters.retried += 1

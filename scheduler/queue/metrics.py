@@ -116,11 +116,9 @@ _GAUGES: Final[Sequence[tuple[str, str, Callable[[RunMetrics], int]]]] = (
     ("slots", "Slots of all workers", lambda metrics: metrics.counters.slots),
     (
         "degraded",
-        "1 while Redis is unavailable, rejects writes, or contains foreign items, or the disk of a worker is full",
+        "1 while Redis is unavailable, rejects writes, or contains foreign items, or a worker has a full disk or another version",
         lambda metrics: (
-            metrics.counters.is_degraded
-            or metrics.counters.is_tampered
-            or bool(metrics.counters.disk_failures)
+            metrics.counters.is_degraded or metrics.counters.is_tampered or bool(metrics.counters.repeated)
         ),
     ),
     (

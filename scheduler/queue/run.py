@@ -175,8 +175,8 @@ class _Upkeep:
         if self.workers is not None:
             self.workers.replace_dead()
         self._report_outage()
-        if failure := self.counters.disk_failure:
-            self._warn_once(failure)
+        if repetition := self.counters.repetition:
+            self._warn_once(repetition[1])
         if self.counters.forged:
             self._warn_once(OTHER_KEY)
         elif self.counters.is_tampered:

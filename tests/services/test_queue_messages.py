@@ -18,6 +18,7 @@ from mlho.protocol.failures import QueueError
 from mlho.protocol.messages import SIGNATURE, TASK_NAME, new_message, signed
 from mlho.protocol.names import Names
 from mlho.protocol.redis_client import QueueUnavailable
+from scheduler.queue import failure_policy
 from scheduler.queue.leases import Leases
 from tests.limits import GUARD_SECONDS
 from tests.services.hostile import hostile_copies
@@ -202,8 +203,9 @@ def test_events_that_no_worker_can_have_sent_change_nothing(home: Home) -> None:
     assert noted_starts(home.starts) == ["slow", "next"]
 
 
-def test_tampered_task_document_is_not_run(home: Home) -> None:
-    """A replaced task document, whose hash differs from its key, is refused."""
+def test_tampered_task_document_is_not_run(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replaced task document, whose hash differs from its key, is refused each time that its task is sent."""
+    monkeypatch.setattr(failure_policy, "INFRASTRUCTURE_SECONDS", 1.0)
     genuine, other = task("test_noted", "genuine", home.starts), task("test_noted", "other", home.starts)
     write_task(home.store, other, genuine.key)
     home.start_worker()

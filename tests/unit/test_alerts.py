@@ -17,6 +17,7 @@ from scheduler.api.status import Phase
 from scheduler.controller.controller import Operator
 from scheduler.controller.metrics import METRICS, MetricValues, exposition, run_figures
 from scheduler.controller.run_thread import _trouble_of
+from scheduler.queue.errors import DISK_UNAVAILABLE, WORKER_OUTDATED
 from worker.metrics import WorkerMetrics
 
 REPO = Path(__file__).parents[2]
@@ -152,7 +153,10 @@ def test_every_trouble_of_store_and_queue_has_an_alert():
         for found in re.findall(r'\breason=~?"([\w|]+)"', expression)
         for reason in found.split("|")
     }
-    shown = set(re.findall(r'return "(\w+)"', inspect.getsource(_trouble_of)))
+    shown = set(re.findall(r'return "(\w+)"', inspect.getsource(_trouble_of))) | {
+        DISK_UNAVAILABLE,
+        WORKER_OUTDATED,
+    }
     listed = set(re.findall(r"`([A-Z]\w+)`", MANUAL.read_text(encoding="utf-8")))
 
     assert "QueueTampered" in shown

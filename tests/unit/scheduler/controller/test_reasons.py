@@ -12,7 +12,7 @@ from mlho.errors import (
     StoreOutage,
     StoreUnavailable,
 )
-from mlho.protocol.failures import Failure, FailureClass, Quarantined
+from mlho.protocol.failures import Failure, FailureClass, OtherVersion, Quarantined
 from mlho.protocol.redis_client import QueueUnavailable
 from scheduler.controller.reasons import failures_shown, reason_of
 from scheduler.queue.errors import LEASE_EXPIRED, failure_error, now_quarantined, still_quarantined
@@ -42,6 +42,10 @@ def remote(which: FailureClass) -> MlhoError:
         (remote(FailureClass.INPUT), "InvalidData"),
         (remote(FailureClass.SPEC), "InvalidSpec"),
         (remote(FailureClass.INFRASTRUCTURE), "DiskUnavailable"),
+        (
+            failure_error(Failure.of(OtherVersion("task ab…: another version."), step="a task")),
+            "WorkerOutdated",
+        ),
         (remote(FailureClass.INTERNAL), "InternalError"),
     ],
 )

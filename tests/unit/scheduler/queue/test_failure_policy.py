@@ -10,7 +10,7 @@ import pytest
 from mlho.errors import StoreOutage
 from mlho.protocol.documents import Execution, State, quarantine_key
 from mlho.protocol.events import Event, EventKind
-from mlho.protocol.failures import INFRASTRUCTURE_SECONDS, Failure, FailureClass, Quarantined
+from mlho.protocol.failures import INFRASTRUCTURE_SECONDS, Failure, FailureClass, OtherVersion, Quarantined
 from mlho.protocol.messages import TaskMessage
 from mlho.steps.proposals import SOLE_LEADER, Leader
 from mlho.steps.records import Outcome
@@ -33,6 +33,7 @@ CRASH = Failure(FailureClass.POISON, "TaskCrashed", "the task's process ended wi
 
 AWAY = Failure(FailureClass.INFRASTRUCTURE, "StoreOutage", "s3://b: no answer.")
 BAD_TABLE = Failure(FailureClass.INPUT, "DataError", "labels: no such column.")
+OUTDATED = Failure.of(OtherVersion("task aaaa…: another version."), step="a task")
 DISK_FULL = Failure(FailureClass.INFRASTRUCTURE, "StoreUnavailable", "cache: no space left on device.")
 
 
@@ -136,19 +137,25 @@ def test_a_full_disk_is_printed_while_its_task_is_repeated() -> None:
     assert "5 min" in line
 
 
-def test_a_run_is_degraded_by_a_full_disk_until_its_task_is_settled() -> None:
-    """The status of a run in a cluster names a full disk, as the command does, until the last task that met it is settled."""
+@pytest.mark.parametrize(
+    ("failure", "shown"),
+    [(DISK_FULL, "DiskUnavailable"), (OUTDATED, "WorkerOutdated")],
+    ids=["disk", "version"],
+)
+def test_a_run_is_degraded_while_a_task_is_repeated(failure: Failure, shown: str) -> None:
+    """The status of a run in a cluster names a full disk or a worker of another version until the task is settled."""
     queue = Queue(MemoryStore())
     executor = cast(QueueExecutor, SimpleNamespace(counters=queue.counters))
     assert _trouble_of(StoreHealth(), executor) is None
 
-    queue.policy.decide(queue.pending, DISK_FULL, 1)
+    queue.policy.decide(queue.pending, failure, 1)
     trouble = _trouble_of(StoreHealth(), executor)
     assert trouble is not None
     reason, message = trouble
-    assert reason == "DiskUnavailable"
-    assert DISK_FULL.message in message
+    assert reason == shown
+    assert failure.message in message
     assert "5 min" in message
+    assert not queue.future.done()
     queue.policy.decide(queue.pending, BAD_TABLE, 2)
 
     assert queue.future.done()

@@ -81,3 +81,32 @@ def test_a_generation_has_the_checksum_of_its_secrets():
 
     assert job_facts(job).secrets == "0123abcd"
     assert "mlho.io/secrets" not in worker_job(WORKERS, TEMPLATE)["metadata"]["annotations"]
+
+
+@pytest.mark.parametrize(
+    ("observed", "deleted"),
+    [
+        (replace(OBSERVED, image="worker:2", jobs=(job(1, 4, image="worker:1"),)), ("w1",)),
+        (
+            replace(
+                OBSERVED, image="worker:2", jobs=(job(1, 4, image="worker:1", active=0, is_suspended=True),)
+            ),
+            ("w1",),
+        ),
+        (replace(OBSERVED, image="worker:2", jobs=(job(1, 4, image="worker:2"),)), ()),
+        (replace(OBSERVED, image="worker:2", jobs=(job(1, 4, image=""),)), ()),
+    ],
+    ids=["other", "not admitted yet", "equal", "unknown"],
+)
+def test_workers_of_another_image_are_replaced(observed: ObservedRun, deleted: tuple[str, ...]):
+    """After an upgrade of the chart, workers of the earlier image are replaced: they refuse tasks of changed steps."""
+    assert decide(observed).delete == deleted
+
+
+def test_the_image_of_a_generation_is_the_requested_one():
+    """A webhook may replace the image of the container by that of a mirror. The workers are not replaced for that."""
+    job = worker_job(WORKERS, TEMPLATE)
+    job["metadata"]["creationTimestamp"] = "2026-11-24T12:00:00Z"
+    job["spec"]["template"]["spec"]["containers"][0]["image"] = "mirror.example/worker"
+
+    assert job_facts(job).image == TEMPLATE.image
