@@ -9,6 +9,11 @@ from typing import Final
 REST_SIGNAL: Final = signal.SIGUSR1
 """Signal that tells the fork server of ``mlho run`` to import the modules that only learning needs."""
 
+ONE_THREAD: Final = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
+)
+"""Environment variables of a server, whose children compute with one thread each: runs are parallelised by tasks."""
+
 _is_server = any("multiprocessing.forkserver" in word for word in sys.orig_argv)
 
 

@@ -18,14 +18,11 @@ from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
 from typing import Any, Final
 
-from mlho.fork_server import blocked
+from mlho.fork_server import ONE_THREAD, blocked
 from mlho.protocol.failures import Failure
 from mlho.store.s3_settings import SCHEME
 from worker.child import SOFT_LIMIT_SIGNAL, serve
 
-ONE_THREAD: Final = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
-)
 PRELOAD: Final = ("mlho.steps.preload.whole", "worker.child")
 _OF_OBJECT_STORAGE: Final = ("boto3.s3.inject",)  # with all modules that a client imports, 0.14 s of CPU time
 

@@ -12,11 +12,8 @@ from itertools import pairwise
 from multiprocessing import forkserver, util
 from typing import Any, Final
 
-from mlho.fork_server import REST_SIGNAL, become_server, blocked
+from mlho.fork_server import ONE_THREAD, REST_SIGNAL, become_server, blocked
 
-ONE_THREAD: Final = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
-)
 IN_PARTS: Final = "mlho.steps.preload.in_parts"
 WHOLE: Final = "mlho.steps.preload.whole"
 
