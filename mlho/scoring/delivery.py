@@ -13,6 +13,7 @@ from mlho.scoring.parts import alert_column
 CSV_FILE: Final = "part.csv"
 FHIR_FILE: Final = "part.ndjson"
 _ALERT: Final = alert_column("")
+_RISK: Final = "risk: "  # column of mlho.model.parts.RiskHorizon
 _REASONS: Final = "; "
 
 
@@ -51,17 +52,25 @@ def risk_assessment(
     """Return the RiskAssessment of a sample.
 
     Its id follows from bundle, patient and index date, so that a second delivery updates the first. The probability is in
-    per cent, as the invariant ras-2 of R4 requires.
+    per cent, as the invariant ras-2 of R4 requires. A time to an event has one prediction for each horizon, the one of
+    ``probability`` first, each with the period to which it applies.
     """
     at = _time(row["index_date"])
     key = json.dumps([bundle_digest, row["patient_id"], at])
     system = {} if patient_system is None else {"system": patient_system}
-    prediction = {"outcome": {"text": outcome}, "probabilityDecimal": 100 * row["probability"]}
+    risks = {name: value for name, value in row.items() if name.startswith(_RISK)}
+    predictions = [
+        {"outcome": {"text": outcome}, "probabilityDecimal": 100 * risk, **period}
+        for risk, period in (
+            [(risk, _period(row["index_date"], name)) for name, risk in risks.items()]
+            or [(row["probability"], {})]
+        )
+    ]
     alerts = [name.removeprefix(_ALERT) for name, value in row.items() if name.startswith(_ALERT) and value]
     if alerts:
-        prediction["qualitativeRisk"] = {"text": f"at or above the threshold of {', '.join(alerts)}"}
+        predictions[0]["qualitativeRisk"] = {"text": f"at or above the threshold of {', '.join(alerts)}"}
     if row.get("reasons"):
-        prediction["rationale"] = _text(row["reasons"])
+        predictions[0]["rationale"] = _text(row["reasons"])
     return {
         "resourceType": "RiskAssessment",
         "id": hashlib.sha256(key.encode()).hexdigest(),
@@ -69,8 +78,14 @@ def risk_assessment(
         "method": {"text": f"mlho-batch bundle {bundle_digest}"},
         "subject": {"type": "Patient", "identifier": {**system, "value": row["patient_id"]}},
         "occurrenceDateTime": at,
-        "prediction": [prediction],
+        "prediction": predictions,
     }
+
+
+def _period(index: dt.datetime, column: str) -> dict[str, Any]:
+    """Return the time to which the risk of a column, such as ``risk: 365 days``, applies."""
+    days = int(column.removeprefix(_RISK).split()[0])
+    return {"whenPeriod": {"start": _time(index), "end": _time(index + dt.timedelta(days=days))}}
 
 
 def _rows(part: Path) -> Iterator[Mapping[str, Any]]:

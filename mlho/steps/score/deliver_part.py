@@ -10,6 +10,7 @@ class DeliverPart(Step):
     """Write the scores of one partition as CSV or FHIR. Nothing is scored again when a form is added later."""
 
     kind: ClassVar[str] = "deliver_part"
+    version: ClassVar[int] = 2
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``part.csv`` or ``part.ndjson``, or both."""

@@ -1,6 +1,7 @@
 """Delivery: every format has every score, FHIR resources conform to the published profile, and the manifest lists the objects."""
 
 import csv
+import datetime as dt
 import hashlib
 import io
 import json
@@ -8,6 +9,7 @@ import json
 import pytest
 
 from mlho.errors import SpecError
+from mlho.scoring.delivery import risk_assessment
 from mlho.spec.scoring import parse_scoring_spec
 from mlho.store.keys import run_key
 from mlho.store.memory import MemoryStore
@@ -73,6 +75,38 @@ def test_each_line_is_a_risk_assessment_of_the_published_profile(scored):
         prediction = found[row.patient_id, f"{row.index_date.isoformat()}Z"]
         assert prediction["probabilityDecimal"] == 100 * row.probability
         assert all(reason["feature"] in prediction["rationale"] for reason in row.reasons)
+
+
+def test_each_horizon_of_a_time_to_an_event_is_a_prediction_with_its_period():
+    """A risk without the time to which it applies cannot be interpreted; alerts and reasons are those of the first horizon."""
+    from fhir.resources.R4B.riskassessment import RiskAssessment
+
+    row = {
+        "patient_id": "7",
+        "index_date": dt.datetime(2020, 1, 1),
+        "probability": 0.25,
+        "uncalibrated": 0.2,
+        "risk: 31 days": 0.25,
+        "risk: 366 days": 0.5,
+        "alert: youden": True,
+    }
+    found = risk_assessment(row, outcome="bleeding", bundle_digest="0" * 64, patient_system=None)
+
+    RiskAssessment.model_validate(found)
+    outcome, start = {"text": "bleeding"}, "2020-01-01T00:00:00Z"
+    assert found["prediction"] == [
+        {
+            "outcome": outcome,
+            "probabilityDecimal": 25.0,
+            "whenPeriod": {"start": start, "end": "2020-02-01T00:00:00Z"},
+            "qualitativeRisk": {"text": "at or above the threshold of youden"},
+        },
+        {
+            "outcome": outcome,
+            "probabilityDecimal": 50.0,
+            "whenPeriod": {"start": start, "end": "2021-01-01T00:00:00Z"},
+        },
+    ]
 
 
 def test_the_model_of_the_profile_refuses_invalid_resources():
