@@ -236,13 +236,14 @@ def _decision(curve_data: Curves, smallest: int) -> Figure | None:
     curve = curve_data.decision
     if not curve.get("threshold"):
         return None
-    model = curve["model"]
+    is_range = len(curve_data.calibration) > 1
+    model = curve["model"] if is_range else {"mean": curve["model"]["mean"]}
     low, high = (model.get(end) or [None] * len(model["mean"]) for end in ("low", "high"))
     rows = [
         (
             words.percent(t, 0),
             words.number(mean, 4),
-            words.ends(a, b, 4) or words.DASH,
+            *([words.ends(a, b, 4) or words.DASH] if is_range else []),
             words.number(everybody, 4),
         )
         for i, (t, mean, a, b, everybody) in enumerate(
@@ -250,6 +251,7 @@ def _decision(curve_data: Curves, smallest: int) -> Figure | None:
         )
         if i % 5 == 4 or len(model["mean"]) <= 20
     ]
+    drawn = {**curve, "model": model}
     items = [_calibration_item(item, smallest) for item in curve_data.calibration]
     whole_end = max(curve["threshold"])
     end = min(whole_end, _end_of_predictions(_histogram(items)))
@@ -257,13 +259,13 @@ def _decision(curve_data: Curves, smallest: int) -> Figure | None:
         "decision",
         "Decision curve (net benefit)",
         "The threshold is the probability at which one would act. The model is useful where its net benefit exceeds that of both other strategies."
-        + (" Shaded: from the lowest to the highest test set." if len(items) > 1 else "")
+        + (" Shaded: from the lowest to the highest test set." if is_range else "")
         + (_ZOOMED if end < whole_end else ""),
-        curves.decision("decision", curve, end),
+        curves.decision("decision", drawn, end),
         None,
-        ("Threshold", "Model", "Lowest to highest", "Treat all"),
+        ("Threshold", "Model", *(["Lowest to highest"] if is_range else []), "Treat all"),
         tuple(rows),
-        curves.decision("decision-whole", curve, whole_end) if end < whole_end else None,
+        curves.decision("decision-whole", drawn, whole_end) if end < whole_end else None,
     )
 
 

@@ -4,7 +4,15 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from mlho.report import words
-from mlho.report.bias.audit import AlertGap, BiasAudit, GroupBias, GroupComparison, GroupTrend, PatientErrors
+from mlho.report.bias.audit import (
+    AlertGap,
+    BiasAudit,
+    GroupBias,
+    GroupComparison,
+    GroupTrend,
+    PatientErrors,
+    PeriodBias,
+)
 from mlho.report.page import cells
 from mlho.report.parts import Estimate
 from mlho.report.words import DASH
@@ -56,8 +64,22 @@ def content(bias: BiasAudit) -> dict[str, Any]:
                 *(_cell(period.figures.get(name)) for name in ("auroc", "observed_expected", "brier")),
             )
             for period in bias.groups[0].periods
+            if not _is_hidden(period)
         ],
+        "hidden_periods": _hidden_periods(bias),
     }
+
+
+def _is_hidden(period: PeriodBias) -> bool:
+    return period.n_samples is None and not period.figures
+
+
+def _hidden_periods(bias: BiasAudit) -> str:
+    """Count the periods of which nothing is shown; empty without any."""
+    n = sum(map(_is_hidden, bias.groups[0].periods))
+    if not n:
+        return ""
+    return f"{words.plural(n, bias.unit or 'period')} with counts that are not shown and without figures {'is' if n == 1 else 'are'} not listed."
 
 
 def _contradicted(groups: Sequence[GroupBias]) -> Rows:

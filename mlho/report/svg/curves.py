@@ -104,12 +104,12 @@ def roc(lines: Sequence[Line], mean: MeanCurve) -> Markup:
     """Draw ROC curves: one thin line per test set, their mean, its interval, and the diagonal of chance."""
     frame = Frame.make((0, 1), (0, 1), "1 − specificity (false alarms)", "Sensitivity (found)", bottom=66.0)
     chance = frame.path([0, 1], [0, 1], "reference")
-    body = _lines(frame, lines, mean) + chance + _line_legend(frame, mean, "chance")
+    body = _lines(frame, lines, mean) + chance + _line_legend(frame, lines, mean, "chance")
     return _chart(
         frame,
         "roc",
-        "ROC curves on the test sets",
-        f"Sensitivity against false-positive rate for {plural(len(lines), 'test set')} and their mean, with the diagonal of chance.",
+        _title("ROC curve", lines),
+        f"Sensitivity against false-positive rate{_of_lines(lines)}, with the diagonal of chance.",
         body,
     )
 
@@ -118,12 +118,12 @@ def precision_recall(lines: Sequence[Line], mean: MeanCurve, prevalence: float) 
     """Draw precision–recall curves; the dashed level is the prevalence, which random predictions reach."""
     frame = Frame.make((0, 1), (0, 1), "Recall (sensitivity)", "Precision (PPV)", bottom=66.0)
     level = frame.path([0, 1], [prevalence, prevalence], "reference")
-    body = _lines(frame, lines, mean) + level + _line_legend(frame, mean, "prevalence")
+    body = _lines(frame, lines, mean) + level + _line_legend(frame, lines, mean, "prevalence")
     return _chart(
         frame,
         "precision-recall",
-        "Precision–recall curves on the test sets",
-        f"Precision against recall for {plural(len(lines), 'test set')} and their mean, with the level of the prevalence.",
+        _title("Precision–recall curve", lines),
+        f"Precision against recall{_of_lines(lines)}, with the level of the prevalence.",
         body,
     )
 
@@ -141,12 +141,25 @@ def _lines(frame: Frame, lines: Sequence[Line], mean: MeanCurve) -> str:
     return "".join(parts)
 
 
-def _line_legend(frame: Frame, mean: MeanCurve, reference: str) -> str:
+def _line_legend(frame: Frame, lines: Sequence[Line], mean: MeanCurve, reference: str) -> str:
     """Return a legend on one row under the axis title."""
-    entries = [("thin", "test set"), ("bold", "mean"), ("reference", reference)]
+    entries = [*_line_entries(lines), ("reference", reference)]
     if mean.low is not None:
         entries.insert(2, ("band", "95 % interval"))
     return _row_legend(entries, frame)
+
+
+def _line_entries(lines: Sequence[Line]) -> list[tuple[str, str]]:
+    """Return the entries of the curves in a legend; a single curve is its own mean."""
+    return [("bold", "model")] if len(lines) == 1 else [("thin", "test set"), ("bold", "mean")]
+
+
+def _title(curve: str, lines: Sequence[Line]) -> str:
+    return curve if len(lines) == 1 else f"{curve}s on the test sets"
+
+
+def _of_lines(lines: Sequence[Line]) -> str:
+    return "" if len(lines) == 1 else f" for {plural(len(lines), 'test set')} and their mean"
 
 
 def _row_legend(entries: Sequence[tuple[str, str]], frame: Frame) -> str:
@@ -190,14 +203,15 @@ def calibration(
     parts = [frame.background(), frame.clipped("".join(marks))]
     if histogram is not None:
         parts.append(_histogram_strip(frame, histogram))
-    entries = [("thin", "test set"), ("bold", "mean"), ("point", "one of them"), ("reference", "ideal")]
-    parts.append(_row_legend(entries, frame))
+    is_single = len(lines) == 1
+    points = ("point", "bins" if is_single else "one of them")
+    parts.append(_row_legend([*_line_entries(lines), points, ("reference", "ideal")], frame))
     return _chart(
         frame,
         name,
-        "Calibration on the test sets",
-        f"Observed share against predicted probability, smoothed, for {plural(len(lines), 'test set')}; "
-        "points with intervals are bins of one typical test set; the diagonal is perfect calibration.",
+        "Calibration" if is_single else "Calibration on the test sets",
+        f"Observed share against predicted probability, smoothed{'' if is_single else f', for {plural(len(lines), "test set")}'}; "
+        f"points with intervals are bins{'' if is_single else ' of one typical test set'}; the diagonal is perfect calibration.",
         "".join(parts),
     )
 
@@ -233,7 +247,7 @@ def decision(name: str, curve: Mapping[str, Any], end: float) -> Markup:
     Parameters
     ----------
     curve : mapping
-        ``threshold`` (list), ``model`` {mean, low, high}, ``all`` (list).
+        ``threshold`` (list), ``model`` {mean, low, high}, ``all`` (list). Without ``low`` and ``high`` it is that of one set.
     end : float
         Largest threshold to draw.
     """
@@ -256,7 +270,7 @@ def decision(name: str, curve: Mapping[str, Any], end: float) -> Markup:
     return _chart(
         frame,
         name,
-        "Decision curve on the test sets",
+        "Decision curve on the test sets" if model.get("low") else "Decision curve",
         "Net benefit against threshold probability for the model, for treating all and for treating none.",
         "".join(parts),
     )

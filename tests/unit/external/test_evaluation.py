@@ -15,6 +15,7 @@ from mlho.errors import DataError, SpecError
 from mlho.external.evaluation import as_json, calibration_sentence, evaluate_scored
 from mlho.external.scores import evaluated_spec, score_cohort
 from mlho.model.bundle import load_bundle
+from mlho.report.bias.audit import PeriodBias
 from mlho.report.page.html import render_evaluation
 from mlho.report.parts import Estimate
 from mlho.report.verdicts import Samples
@@ -353,6 +354,22 @@ def test_calibration_is_called_off_only_if_beyond_chance_and_relevant(slope, lar
     }
 
     assert calibration_sentence(figures, Samples(9000, n_positive), None).startswith(beginning)
+
+
+def test_the_page_draws_one_curve_of_these_data_and_counts_the_empty_periods(trained, other):
+    """A range over test sets needs several of them, and months of which nothing is shown are one sentence."""
+    evaluation = evaluated(trained[2], other)
+    group = evaluation.bias.groups[0]
+    few = [PeriodBias(period=f"2031-0{month}") for month in (1, 2)]
+    groups = [group.model_copy(update={"periods": [*group.periods, *few]}), *evaluation.bias.groups[1:]]
+    page = render_evaluation(
+        evaluation.model_copy(update={"bias": evaluation.bias.model_copy(update={"groups": groups})})
+    )
+
+    assert not re.search("Lowest to highest|one of them|>range<|on the test sets", page)
+    assert "2031-01" not in page
+    n = sum(not period.figures and period.n_samples is None for period in groups[0].periods)
+    assert f"{n} months with counts that are not shown and without figures are not listed." in page
 
 
 def test_nights_are_the_periods_of_groups_and_surveillance_on_demand(trained, other, tmp_path):
