@@ -16,6 +16,7 @@ from typing import Any, Final
 import yaml
 
 from tests.cluster.conftest import GROUP, PLURALS, REPO, Kubectl
+from tests.cluster.reads import can_read, read
 from tests.cluster.storage import PREFIX, TAG, TRIAL, download, image, start_storage, storage_here, upload
 
 CHART: Final = REPO / "helm" / "mlho"
@@ -84,13 +85,18 @@ class Stack:
 
     def get(self, kind: str, name: str) -> dict[str, Any]:
         """Return an object."""
+        if can_read(kind):
+            return read(self.namespace, kind, name)
         found: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "-o", "json"))
         return found
 
-    def items(self, kind: str, *selectors: str) -> list[dict[str, Any]]:
+    def items(self, kind: str, labels: str = "") -> list[dict[str, Any]]:
         """Return the objects of a kind with these labels."""
-        labels = [f"--selector={selector}" for selector in selectors]
-        found: list[dict[str, Any]] = json.loads(self.kubectl("get", kind, *labels, "-o", "json"))["items"]
+        found: list[dict[str, Any]] = (
+            read(self.namespace, kind, labels=labels)
+            if can_read(kind)
+            else json.loads(self.kubectl("get", kind, f"--selector={labels}", "-o", "json"))
+        )["items"]
         return found
 
     def status(self, name: str, *, kind: str = "trainingrun") -> dict[str, Any]:
