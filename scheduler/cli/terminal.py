@@ -1,6 +1,7 @@
 """Terminal output of the command: progress while it works, and result tables. In a pipe, progress is a few lines."""
 
 import io
+import os
 import sys
 import time
 from abc import abstractmethod
@@ -55,10 +56,11 @@ class SafeConsole(Console):
                 yield Segment(printable(segment.text, lines=True), segment.style)
 
     def on_broken_pipe(self) -> None:
-        """Raise for a closed standard output, which the command handles. A closed standard error ends the command here."""
+        """Raise for a closed standard output, which the command handles. Go on without a closed standard error, as the log does."""
         if not self.stderr:
             raise
-        super().on_broken_pipe()
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 out = SafeConsole(highlight=False, soft_wrap=True)

@@ -1,7 +1,10 @@
 """Terminal output of the command."""
 
 import io
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -233,3 +236,19 @@ def test_a_share_of_tasks_is_exact():
         "selecting and fitting: 1 of 3 tasks (33 %), about 0 s left",
         "selecting and fitting: 2 of 3 tasks (66 %), about 0 s left",
     ]
+
+
+def test_a_closed_standard_error_ends_no_command():
+    """After `mlho run … 2>&1 >result | head -1` the run goes on, and its output and exit code are those of a run that is read."""
+    program = (
+        "from scheduler.cli import terminal\n"
+        "for _ in range(3):\n"
+        "    terminal.print_note('a note')\n"
+        "terminal.print_line('done')"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=writer, check=False)
+    os.close(writer)
+
+    assert (done.returncode, done.stdout) == (0, b"done\n")
