@@ -25,6 +25,7 @@ def evaluation_files(
     *,
     data_digest: str,
     n_known_files: int = 0,
+    n_known_labels: int = 0,
     period: Period = "month",
 ) -> dict[str, bytes]:
     """Evaluate a bundle and return the files to write.
@@ -36,12 +37,18 @@ def evaluation_files(
     spec : TrainingSpec
         Its sections ``data``, ``cohort``, ``features.demographics`` (groups beyond those of the bundle), ``report``, and of
         ``validation`` the seed, the bootstrap and ``splitColumn`` of ``split: site`` are used.
-    data_digest, n_known_files, period
+    data_digest, n_known_files, n_known_labels, period
         See :func:`mlho.external.evaluation.evaluate_scored`.
     """
     bundle, evaluated, scored = _scored(files, spec, root)
     evaluation = evaluate_scored(
-        bundle, evaluated, scored, data_digest=data_digest, n_known_files=n_known_files, period=period
+        bundle,
+        evaluated,
+        scored,
+        data_digest=data_digest,
+        n_known_files=n_known_files,
+        n_known_labels=n_known_labels,
+        period=period,
     )
     return {"evaluation.json": as_json(evaluation), "report.html": render_evaluation(evaluation).encode()}
 

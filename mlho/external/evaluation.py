@@ -50,6 +50,7 @@ def evaluate_scored(
     *,
     data_digest: str,
     n_known_files: int = 0,
+    n_known_labels: int = 0,
     period: Period = "month",
 ) -> ExternalEvaluation:
     """Evaluate a bundle on labelled samples that it has scored.
@@ -62,6 +63,8 @@ def evaluate_scored(
         SHA-256 of the manifest of the inputs.
     n_known_files : int
         Files of events or labels that the bundle was trained on, as far as this is known.
+    n_known_labels : int
+        Those of labels. With any, the calibration is not assessed: it differs from that in new patients.
     period : str
         ``month`` or ``night``: the periods of the groups and of the surveillance.
 
@@ -84,7 +87,7 @@ def evaluate_scored(
     expected = expected_performance(scored.probability, bundle.document)
     surveillance = watch(cohort, bias, expected.training_auroc, period=period)
     codes = _codes(bundle, scored, min_cell)
-    unassessed = _unassessed(bundle, evaluation)
+    unassessed = _unassessed(bundle, evaluation, n_known_labels)
     advice = advise(
         findings_of(scored, figures["auroc"], expected, surveillance, recalibration, bundle, unassessed)
     )
@@ -168,8 +171,10 @@ def _samples(evaluation: Evaluation) -> Samples:
     return Samples(evaluation.n_samples, evaluation.n_positive)
 
 
-def _unassessed(bundle: Bundle, evaluation: Evaluation) -> str | None:
+def _unassessed(bundle: Bundle, evaluation: Evaluation, n_known_labels: int) -> str | None:
     """Return why the calibration cannot be assessed; None if it can."""
+    if n_known_labels:
+        return "the bundle was trained on these labels"
     few = few_for_calibration(_samples(evaluation))
     if few is not None or bundle.document.horizons is None:
         return few

@@ -91,8 +91,11 @@ def _evaluate(options: EvaluateOptions) -> int:
         inspect_first(spec, data)
         manifest = make_manifest(spec.spec.data.tables, data, source=spec.spec.data.source).plain()
         data_digest = digest_of(manifest)
-        n_known = known_files(source, store, manifest)
-        files = call_beside(_files, dict(bundle.files), spec, data, data_digest, n_known, options.by)
+        known = (
+            known_files(source, store, manifest),
+            known_files(source, store, manifest, tables=["labels"]),
+        )
+        files = call_beside(_files, dict(bundle.files), spec, data, data_digest, known, options.by)
     identity = {"bundle": bundle.digest, "data": data_digest, "spec": spec.digest}
     if options.by != "month":
         identity["by"] = options.by
@@ -183,13 +186,20 @@ def _files(
     spec: RunSpec,
     data: Path | str,
     data_digest: str,
-    n_known: int,
+    known: tuple[int, int],
     by: Literal["month", "night"],
 ) -> dict[str, bytes]:
     from mlho.external.command import evaluation_files
 
+    n_files, n_labels = known
     return evaluation_files(
-        bundle, spec.spec, open_data(data), data_digest=data_digest, n_known_files=n_known, period=by
+        bundle,
+        spec.spec,
+        open_data(data),
+        data_digest=data_digest,
+        n_known_files=n_files,
+        n_known_labels=n_labels,
+        period=by,
     )
 
 

@@ -216,7 +216,23 @@ def test_the_data_of_training_are_recognised(trained, tmp_path, capsys):
 
     assert scheduler.cli.parser.main([*arguments, "--store", str(home.run.store.root)]) == 0
 
-    assert "3 files of events or labels are among those" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "3 files of events or labels are among those" in said
+    assert "cannot be assessed (the bundle was trained on these labels)" in said
+
+
+def test_no_recalibration_is_advised_on_the_labels_of_training(trained, tmp_path):
+    """In the patients of training the probabilities seem miscalibrated; a correction would make them too extreme in new patients."""
+    folder = write_tables(tmp_path / "data", rarer(make_tables(1600, seed=5)))
+    spec = evaluated_spec(make_spec().spec, trained[2])
+    scored = score_cohort(trained[2], spec, folder)
+
+    actions = [
+        evaluate_scored(trained[2], spec, scored, data_digest="d", n_known_labels=n).advice.action
+        for n in (0, 1)
+    ]
+
+    assert actions == ["recalibrate", "hold"]
 
 
 def test_the_tables_of_a_folder_are_guessed_with_the_bundles_outcome(trained, other, tmp_path, capsys):
