@@ -24,9 +24,11 @@ class ConfidenceTable:
     """Iterations with a non-zero coefficient; those with odds ratio above and below one. Shape (n_features,)."""
     mean_odds_ratio: MaskedFloats
     """exp(mean log odds ratio) over the iterations with a non-zero coefficient; masked if there are none. Shape (n_features,)."""
+    adjusted_count: IntArray
+    """Iterations that agree with the direction of the mean, minus twice those that do not; zero if the mean is one. Compared with R's.
+    Shape (n_features,)."""
     score: IntArray
-    """round(100 · adjusted count / planned iterations), half to even as R rounds. The adjusted count is the iterations that agree with
-    the direction of the mean, minus twice those that do not; zero if the mean is one. At most 100, above -200; negative if a few large
+    """round(100 · adjusted_count / planned iterations), half to even as R rounds. At most 100, above -200; negative if a few large
     effects outweigh a larger number of small ones of the opposite sign. Shape (n_features,)."""
     low95: MaskedFloats
     high95: MaskedFloats
@@ -93,6 +95,7 @@ def confidence_scores(log_odds_ratios: FloatArray, *, n_iterations_planned: int)
         n_positive=n_positive.astype(np.int64),
         n_negative=n_negative.astype(np.int64),
         mean_odds_ratio=mean_odds_ratio,
+        adjusted_count=adjusted.astype(np.int64),
         # rint rounds half to even, and a half is exact here: 100 · count / n is a half only if it is a
         # float's half.
         score=np.rint(100 * adjusted / n_iterations_planned).astype(np.int64),

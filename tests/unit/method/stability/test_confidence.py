@@ -14,27 +14,29 @@ NAN = float("nan")
 
 
 @pytest.mark.parametrize(
-    ("odds_ratios", "planned", "seen", "positive", "score"),
+    ("odds_ratios", "planned", "seen", "positive", "adjusted", "score"),
     [
-        pytest.param([2, 2, 2, 2], 4, 4, 4, 100, id="always risk"),
-        pytest.param([0.5, 0.5, 0.5, NAN], 4, 3, 0, 75, id="protective, missed once"),
-        pytest.param([2, 2, 2, 0.9], 4, 4, 3, 25, id="one against three costs two"),
-        pytest.param([8, 0.9, 0.9, NAN], 4, 3, 1, -75, id="one large effect outweighs two small ones"),
-        pytest.param([0.5, 2, NAN, NAN], 4, 2, 1, 0, id="mirrored: the mean is one"),
-        pytest.param([2, NAN, NAN, NAN], 4, 1, 1, 25, id="seen once"),
-        pytest.param([NAN, NAN, NAN, NAN], 4, 0, 0, 0, id="never seen"),
-        pytest.param([2, 2, 2, 2], 5, 4, 4, 80, id="an iteration failed"),
-        pytest.param([2, NAN, NAN], 8, 1, 1, 12, id="12.5 rounds to even, as in R"),
-        pytest.param([2, 2, 2], 8, 3, 3, 38, id="37.5 rounds to even, as in R"),
-        pytest.param([1, 2, 2], 3, 2, 2, 67, id="a coefficient of zero is not seen"),
+        pytest.param([2, 2, 2, 2], 4, 4, 4, 4, 100, id="always risk"),
+        pytest.param([0.5, 0.5, 0.5, NAN], 4, 3, 0, 3, 75, id="protective, missed once"),
+        pytest.param([2, 2, 2, 0.9], 4, 4, 3, 1, 25, id="one against three costs two"),
+        pytest.param([8, 0.9, 0.9, NAN], 4, 3, 1, -3, -75, id="one large effect outweighs two small ones"),
+        pytest.param([0.5, 2, NAN, NAN], 4, 2, 1, 0, 0, id="mirrored: the mean is one"),
+        pytest.param([2, NAN, NAN, NAN], 4, 1, 1, 1, 25, id="seen once"),
+        pytest.param([NAN, NAN, NAN, NAN], 4, 0, 0, 0, 0, id="never seen"),
+        pytest.param([2, 2, 2, 2], 5, 4, 4, 4, 80, id="an iteration failed"),
+        pytest.param([2, NAN, NAN], 8, 1, 1, 1, 12, id="12.5 rounds to even, as in R"),
+        pytest.param([2, 2, 2], 8, 3, 3, 3, 38, id="37.5 rounds to even, as in R"),
+        pytest.param([1, 2, 2], 3, 2, 2, 2, 67, id="a coefficient of zero is not seen"),
     ],
 )
-def test_score_counts_agreeing_iterations_less_twice_the_others(odds_ratios, planned, seen, positive, score):
+def test_score_counts_agreeing_iterations_less_twice_the_others(
+    odds_ratios, planned, seen, positive, adjusted, score
+):
     """The score is round(100 (agreeing - 2 opposing) / planned), worked by hand."""
     table = confidence_scores(np.log([odds_ratios]).T, n_iterations_planned=planned)
 
     assert (table.n_seen[0], table.n_positive[0], table.n_negative[0]) == (seen, positive, seen - positive)
-    assert table.score[0] == score
+    assert (table.adjusted_count[0], table.score[0]) == (adjusted, score)
 
 
 def test_intervals_are_t_intervals_of_the_log_odds_ratio():
