@@ -304,7 +304,7 @@ def summary_sentences(result: Result) -> list[str]:
     """
     auroc, rival, later = result.headline.get("auroc"), result.winners.get("auroc"), result.later
     return [
-        _who(result.outcome, result.predictive, result.cohort),
+        _who(result),
         _how_well(auroc, result.test_sets, result.final_model.classifier, result.cohort),
         *([] if result.time_to_event is None else [times_sentence(result.time_to_event)]),
         *([] if result.split is None else [split_sentence(result.split)]),
@@ -316,14 +316,20 @@ def summary_sentences(result: Result) -> list[str]:
     ]
 
 
-def _who(outcome: str, predictive: bool, cohort: CohortSummary) -> str:
+def _who(result: Result) -> str:
+    cohort = result.cohort
     share = percent(cohort.n_positive_samples / cohort.n_samples) if cohort.n_samples else ABSENT
     samples = "" if cohort.n_samples == cohort.n_patients else f"{plural(cohort.n_samples, 'sample')}, "
-    verb = "predicts" if predictive else "describes associations with, and does not predict,"
+    verb = "predicts" if result.predictive else "describes associations with, and does not predict,"
     return (
-        f"The run {verb} the outcome “{outcome}” for {plural(cohort.n_patients, 'patient')} "
-        f"({samples}{share} with the outcome)."
+        f"The run {verb} the outcome “{result.outcome}” for {plural(cohort.n_patients, 'patient')} "
+        f"({samples}{share} with the outcome{censored_as_without(result)})."
     )
+
+
+def censored_as_without(result: Result) -> str:
+    """Return how a share of samples with the outcome counts those that are censored; empty if none can be."""
+    return "" if result.time_to_event is None else "; censored ones count as without it"
 
 
 def test_sets_in_words(test_sets: Sequence[TestSet]) -> str:

@@ -180,6 +180,7 @@ def test_the_report_describes_the_analysis_of_times(result):
     assert "Uno’s" in page or "Uno&#39;s" in page
     assert "column “event_date” of the labels is a date within 180 days" in page.replace("Column", "column")
     assert any("corrected for censoring" in sentence for sentence in result.summary)
+    assert page.count("censored ones count as without it") == 2, "each share of patients with the outcome"
 
 
 @pytest.fixture(scope="module")

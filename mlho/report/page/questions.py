@@ -49,7 +49,7 @@ def _who(result: Result) -> str:
     )
     return (
         f"{words.plural(cohort.n_patients, 'patient')}{samples}{dates}; "
-        f"{words.share(cohort.n_positive_patients, cohort.n_patients)} of the patients have the outcome.{excluded}"
+        f"{words.share(cohort.n_positive_patients, cohort.n_patients)} of the patients have the outcome{words.censored_as_without(result)}.{excluded}"
     )
 
 
