@@ -79,7 +79,9 @@ def _hidden_periods(bias: BiasAudit) -> str:
     n = sum(map(_is_hidden, bias.groups[0].periods))
     if not n:
         return ""
-    return f"{words.plural(n, bias.unit or 'period')} with counts that are not shown and without figures {'is' if n == 1 else 'are'} not listed."
+    return (
+        f"Not listed: {words.plural(n, bias.unit or 'period')} in which no count and no figure may be shown."
+    )
 
 
 def _contradicted(groups: Sequence[GroupBias]) -> Rows:

@@ -385,7 +385,7 @@ def test_the_page_draws_one_curve_of_these_data_and_counts_the_empty_periods(tra
     assert not re.search("Lowest to highest|one of them|>range<|on the test sets", page)
     assert "2031-01" not in page
     n = sum(not period.figures and period.n_samples is None for period in groups[0].periods)
-    assert f"{n} months with counts that are not shown and without figures are not listed." in page
+    assert f"Not listed: {n} months in which no count and no figure may be shown." in page
 
 
 def test_nights_are_the_periods_of_groups_and_surveillance_on_demand(trained, other, tmp_path):
