@@ -1,7 +1,6 @@
 """A sample of the events, with the rules of the ledger applied, and hints at the causes of dropped rows."""
 
-import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from mlho.encoding.events.rows import RowRules
 from mlho.encoding.events.units import UnitCounts, judge_units, units_sentence
 from mlho.inspection.dates import guess_formats
 from mlho.inspection.findings import Inspection
+from mlho.inspection.ids import hint_of_ids
 from mlho.printable import shown
 from mlho.sources import Source, iter_events
 from mlho.sources.arrow import texts_in
@@ -27,18 +27,9 @@ from mlho.tables import is_text
 
 #: Number of rows read from all files together. With more rows the shares change little.
 SAMPLE_ROWS: Final = 50_000
-# Ways to normalise ids, by the words that describe them.
-_ALIKE: Final[dict[str, Callable[[str], str]]] = {
-    "without leading zeros": lambda text: text.lstrip("0"),
-    "without a decimal point and zero at the end": lambda text: re.sub(r"\.0+$", "", text),
-    "without white space at the ends": str.strip,
-    "without regard to case": str.casefold,
-    "by their digits alone": lambda text: re.sub(r"\D", "", text).lstrip("0"),
-}
 # Rules that depend on the row alone. If they drop the whole sample, other rows are probably no better.
 _OF_ANY_ROW: Final = (Rule.NO_PATIENT, Rule.NO_CODE, Rule.UNUSABLE_CODE, Rule.UNREADABLE_TIME, Rule.NO_TIME)
 _UNIT_NAMES: Final = frozenset(("unit", "units"))
-_MOST: Final = 0.5  # minimum share of the unknown ids that a change must explain
 
 
 def spread(files: Sequence[SourceFile]) -> list[SourceFile]:
@@ -181,25 +172,6 @@ def hint_of_dates(name: str, texts: Any) -> list[str]:
 def ids_in(batches: Sequence[Any]) -> set[str]:
     """Return the distinct patient ids of batches as text."""
     return texts_in(batch.column("patient") for batch in batches)
-
-
-def hint_of_ids(ours: set[str], known: Sequence[str]) -> list[str]:
-    """State how ids in the events would have to change to match those of the labels; nothing if no simple change is enough.
-
-    Examples
-    --------
-    >>> hint_of_ids({"007", "008"}, ["7", "8"])
-    ['Most of the unknown patient ids would match without leading zeros: write ids in the same form in all tables.']
-    """
-    unknown = ours - set(known)
-    for words, change in _ALIKE.items():
-        wanted = {change(patient_id) for patient_id in known} - {""}
-        n_found = sum(change(patient_id) in wanted for patient_id in unknown)
-        if unknown and n_found > _MOST * len(unknown):
-            return [
-                f"Most of the unknown patient ids would match {words}: write ids in the same form in all tables."
-            ]
-    return []
 
 
 def _shares(ledger: Ledger) -> str:

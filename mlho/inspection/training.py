@@ -34,6 +34,7 @@ from mlho.inspection.events import (
     spread,
 )
 from mlho.inspection.findings import Inspection, TableFacts
+from mlho.inspection.ids import judge_ids
 from mlho.inspection.patterns import judge_patterns
 from mlho.inspection.persons import judge_levels, judge_numbers
 from mlho.inspection.today import judge_future
@@ -224,6 +225,8 @@ def _define(
         found.warn([*warnings, *judge_levels(persons, where, min_cell=min_cell)])
     if labels is None or (persons is None and spec.data.tables.demographics):
         return None
+    if persons is not None:
+        found.warn(judge_ids(labels.patient_ids, persons, where))
     result = found.attempt(lambda: join_cohort(spec, labels, persons, cdm=of_cdm, rules=rules))
     if result is None:
         return None

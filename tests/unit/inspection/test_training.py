@@ -233,6 +233,18 @@ def test_ids_that_are_written_otherwise_are_explained(folder):
     assert any("without leading zeros" in warning for warning in found.warnings)
 
 
+@pytest.mark.parametrize("policy", ["error", "keep"])
+def test_ids_of_the_demographics_that_are_written_otherwise_are_explained(policy, folder):
+    """Labels without leading zeros match no demographics, which a run would keep without age and sex, or refuse."""
+    changed(folder, "labels", patient_id=lambda _, value: value.lstrip("p0") or "9999")
+    changed(folder, "demographics", patient_id=lambda _, value: value.replace("p", "000"))
+
+    found = inspected(folder, {"cohort.unknownPatients": policy})
+
+    (hint,) = [warning for warning in found.warnings if warning.startswith("Labels and demographics")]
+    assert "without leading zeros" in hint
+
+
 @pytest.mark.parametrize("text", ["45y", "90+", "> 89"])
 def test_an_age_with_text_around_it_is_an_error(folder, text):
     """As a category with a hundred levels it would fail after minutes, and with few levels it would be accepted."""
