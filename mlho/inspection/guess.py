@@ -14,7 +14,7 @@ from mlho.errors import plural
 from mlho.inspection.dates import guess_formats, is_missing
 from mlho.inspection.guess_cdm import cdm_demographics, find_cdm
 from mlho.inspection.outcomes import is_outcome, two_values
-from mlho.inspection.sketches import Sketch
+from mlho.inspection.sketches import Sketch, like_events
 from mlho.sources.arrow import as_numpy, blank_texts, is_given, null_where
 from mlho.sources.known import source_named
 from mlho.sources.omop.folder import OMOP_NAME
@@ -123,7 +123,7 @@ def guess_tables(sketches: Sequence[Sketch]) -> Guess:
         left.remove(best)
         guess.reasons.append(f"{name}: {best.pattern}")
     guess.doubts += [
-        f"{sketch.pattern} is not used{_reason(sketch) or _unknown_names(sketch, guess.missing)}."
+        f"{sketch.pattern} is not used{_reason(sketch) or like_events(sketch, guess.tables.get('events')) or _unknown_names(sketch, guess.missing)}."
         for sketch in left[:_MOST_NAMED]
     ]
     if len(left) > _MOST_NAMED:

@@ -14,13 +14,14 @@ from mlho.sources.arrow import one_array, plain_array
 from mlho.sources.files import SourceFile, find_inputs
 from mlho.sources.names import FORMATS, format_of, is_document
 from mlho.sources.native import NATIVE
-from mlho.sources.reading import open_table, text_sample
+from mlho.sources.reading import cause_in_packing, open_table, text_sample
 from mlho.spec.layout import Encoding, Format
 
 # First files of a table among which one with rows is looked for; some programs write empty ones first.
 _MOST_EMPTY: Final = 20
 _ROWS: Final = 5_000
 _SAMPLE_BYTES: Final = 1 << 18
+_MOST_NAMED: Final = 10
 _MOST_TABLES: Final = 100  # maximum number of files and folders that are inspected
 _CODES_OF_MEDS: Final = "codes.parquet"  # the folder of MEDS also has a description in JSON
 # Folders of a store, which is here if mlho was started in this folder.
@@ -73,7 +74,7 @@ def sketch_folder(root: Path) -> Folder:
             remedy="Give the folder.",
         )
     found: dict[str, list[SourceFile]] = {}
-    left_out = []
+    left_out, of_other_formats = [], []
     paths = sorted(path for path in root.iterdir() if not path.name.startswith((".", "_")))
     if len(paths) > _MOST_TABLES:
         left_out.append(
@@ -85,14 +86,18 @@ def sketch_folder(root: Path) -> Folder:
             pattern = f"{path.name}/{_CODES_OF_MEDS}"
         if path.is_file() and format_of(path.name) is None:
             if not is_document(path.name) and not path.name.endswith(_SCHEMA):
-                left_out.append(f"{pattern}: not a format that is read: {FORMATS}")
+                of_other_formats.append(pattern)
             continue
         if all((path / name).is_dir() for name in _STORE):
             continue
         try:
-            found[pattern] = find_inputs(root, pattern.rstrip("/")).files
+            files = find_inputs(root, pattern.rstrip("/")).files
+            if (packed := cause_in_packing(files[0])) is not None:
+                raise packed
+            found[pattern] = files
         except DataError as error:
             left_out.append(f"{pattern}: {error.rule}")
+    left_out += _unlike_tables(of_other_formats)
     texts = {
         # A file without rows does not show the encoding.
         pattern: max(files[:_MOST_EMPTY], key=lambda file: file.size)
@@ -113,6 +118,26 @@ def sketch_folder(root: Path) -> Folder:
         except DataError as error:
             left_out.append(f"{pattern}: {error.rule}")
     return Folder(tuple(sketches), form, tuple(left_out))
+
+
+def _unlike_tables(patterns: Sequence[str]) -> Iterator[str]:
+    """Yield a sentence on files of other formats, with what to do with a bulk export of FHIR."""
+    if not patterns:
+        return
+    more = f" and {len(patterns) - _MOST_NAMED:,} more" if len(patterns) > _MOST_NAMED else ""
+    fhir = "; write FHIR resources as tables: docs/data.md, “FHIR”" if any(map(_is_ndjson, patterns)) else ""
+    yield f"{', '.join(patterns[:_MOST_NAMED])}{more}: not a format that is read: {FORMATS}{fhir}"
+
+
+def _is_ndjson(pattern: str) -> bool:
+    return ".ndjson" in pattern.casefold()
+
+
+def like_events(sketch: Sketch, events: Sketch | None) -> str:
+    """State that a file that is not used has the columns of the events; empty if it has not."""
+    if events is None or set(sketch.columns) != set(events.columns):
+        return ""
+    return f", although it has the columns of the events ({events.pattern}): put the files of one table into a folder"
 
 
 def _sketch(pattern: str, files: Sequence[SourceFile], source: Source) -> Sketch:

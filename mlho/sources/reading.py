@@ -36,6 +36,9 @@ _PARQUET_BUFFER_BYTES: Final = 1 << 18
 # MiB; with this size it used 197 MB and took less time.
 _CSV_BLOCK_BYTES: Final = 2 << 20
 _HEADER_BYTES: Final = 1 << 20  # a longer first line is not a header
+# First bytes of files that are not text.
+_PACKED: Final = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip, like a workbook"}
+_PACKED_SUFFIXES: Final = {"gzip": ".gz", "zstd": ".zst"}
 _READ_FAULTS: Final = (pa.ArrowException, OSError, EOFError, UnicodeError, csv.Error, ValueError)
 _RELEASE_SECONDS: Final = 30.0
 _RELEASE_SECONDS_AFTER_FAULT: Final = 1.0
@@ -371,10 +374,11 @@ def _read_errors(
             isinstance(error, OSError) and error.errno
         ):  # a fault of the machine; for a fault of the file Arrow sets no errno
             raise StoreUnavailable(f"{file.key}: cannot be read now ({error.strerror}). Try again.") from None
-        if isinstance(error, pa.ArrowInvalid) and not file.is_parquet:
+        cause = cause_in_packing(file)
+        if cause is None and isinstance(error, pa.ArrowInvalid) and not file.is_parquet:
             cause = _cause_in_quotes(file, source)
-            if cause is not None:
-                raise cause from None
+        if cause is not None:
+            raise cause from None
         if bad_rows:
             raise _ragged(file, source, bad_rows[0]) from None
         got = f"{file.size} bytes that are damaged or of a different format"
@@ -390,6 +394,28 @@ def _read_errors(
                 else "data.format.encoding applies to all CSV files: write them in one encoding, such as UTF-8, and state it."
             )
         raise _unreadable(file, layout, got, remedy) from None
+
+
+def cause_in_packing(file: SourceFile) -> DataError | None:
+    """Return the error for a text file whose content is compressed although its name does not say so; ``None`` if it is not."""
+    if file.is_parquet or file.format.compression is not None:
+        return None
+    try:
+        with text_stream(file, NATIVE) as stream:
+            start = stream.read(max(map(len, _PACKED)))
+    except _READ_FAULTS:
+        return None
+    name = next((name for mark, name in _PACKED.items() if start.startswith(mark)), None)
+    if name is None:
+        return None
+    suffix = _PACKED_SUFFIXES.get(name)
+    return DataError(
+        file.key,
+        f"the content is compressed with {name}, and the name does not say so",
+        expected="text" if suffix is None else f"text, or a name that ends in {suffix}",
+        got=name,
+        remedy="Save the table as CSV or Parquet." if suffix is None else f"Add {suffix} to the name.",
+    )
 
 
 def _cause_in_quotes(file: SourceFile, source: Source) -> DataError | None:

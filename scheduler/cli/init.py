@@ -13,6 +13,7 @@ from mlho.spec.training import RunSpec, parse_spec
 from mlho.steps.inspection import inspect_tables
 from scheduler.cli import terminal
 from scheduler.cli.options import Commands, InitOptions
+from scheduler.cli.validate import today
 
 if TYPE_CHECKING:
     from mlho.inspection.findings import Inspection
@@ -105,7 +106,7 @@ def _accepted(guess: "Guess", form: "Format", folder: Path) -> tuple[str, "Inspe
     for _ in range(_MOST_TRIES):
         text = "\n".join(_lines(guess, form, _run_name(folder), policies)) + "\n"
         spec: RunSpec = parse_spec(text, where=FILE)
-        inspection = inspect_tables(spec, folder.absolute())
+        inspection = inspect_tables(spec, folder.absolute(), today=today())
         refused = [name for error in inspection.errors for name in _NAMED.findall(str(error))]
         column_of = guess.columns.get("demographics", {})
         wrong = [name for name in guess.demographics if {name, column_of.get(name)} & set(refused)]
@@ -236,6 +237,8 @@ def _tell(path: Path, guess: "Guess", inspection: "Inspection") -> None:
     terminal.print_line(f"wrote {path}")
     for title, sentences in (("guessed", guess.reasons), ("check", guess.doubts)):
         terminal.print_lines(f"{title:<8} {shown(sentence)}" for sentence in sentences)
+    if (dropped := inspection.facts.get("label rows")) is not None:
+        terminal.print_line(f"check    labels: {dropped}")
     terminal.print_lines(f"check    {sentence}" for sentence in inspection.warnings)
     terminal.print_lines(f"error    {error}" for error in inspection.errors)
     terminal.print_line(f"next     mlho validate {path}")

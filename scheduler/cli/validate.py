@@ -55,7 +55,7 @@ def _validate(options: SpecOptions) -> int:
     data = data_root(spec, options.spec)
     inspections = {}
     for run_spec in _each(spec):
-        inspection = inspect_tables(run_spec, data, document, today=_today())
+        inspection = inspect_tables(run_spec, data, document, today=today())
         inspection.warn(_sample_warnings(run_spec, inspection))
         inspection.warn(left_out_sentences(left_out_facts(inspection.left_out)))
         inspections[run_spec.metadata.name] = inspection
@@ -86,7 +86,7 @@ def inspect_first(
     """
     run_specs = _each(spec)
     inspections = [
-        call_beside(inspect_tables, run_spec, data, document, env=env, today=_today())
+        call_beside(inspect_tables, run_spec, data, document, env=env, today=today())
         for run_spec in run_specs
     ]
     for sentence in dict.fromkeys(words for inspection in inspections for words in inspection.warnings):
@@ -128,7 +128,8 @@ def _sample_warnings(spec: RunSpec | ScoringRunSpec, inspection: "Inspection") -
     return [verdict.sentences] if verdict is not None and verdict.is_too_small else []
 
 
-def _today() -> dt.date:
+def today() -> dt.date:
+    """Return the date of a command, in UTC."""
     return dt.datetime.now(dt.UTC).date()
 
 

@@ -1,5 +1,6 @@
 """`mlho init` writes a specification that `mlho validate` accepts, and lists its guesses."""
 
+import gzip
 import shutil
 
 import pandas as pd
@@ -18,6 +19,10 @@ from tests.facts import make_facts, write_i2b2, write_meds
 @pytest.fixture
 def call(tmp_path, capsys):
     return lambda *arguments: call_command(arguments, tmp_path / "store", capsys)
+
+
+def zstd(content: bytes) -> bytes:
+    return pa.Codec("zstd").compress(content, asbytes=True)
 
 
 def data_of(folder) -> dict:
@@ -576,6 +581,68 @@ def test_events_in_json_are_named(tmp_path, call):
     assert output.code == 3
     assert "events.json: not a format that is read" in output.err
     assert "schema.json" not in output.err
+
+
+def test_a_bulk_export_of_fhir_is_named_once_with_its_page(tmp_path, call):
+    """Files of other formats are one sentence, and NDJSON leads to the page on FHIR."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in ("Condition.ndjson", "Patient.ndjson"):
+        (folder / name).write_text("{}\n", encoding="utf-8")
+
+    output = call("init", folder)
+
+    assert output.code == 3
+    assert output.err.count("not a format that is read") == 1
+    assert "Condition.ndjson, Patient.ndjson: not" in output.err
+    assert "docs/data.md, “FHIR”" in output.err
+
+
+def test_a_second_file_of_the_events_is_named_as_such(tmp_path, call):
+    """A file beside the events with the same columns may be half of them."""
+    folder = write_tables(tmp_path / "data", make_tables(300), suffix=".csv")
+    first, second = sorted((folder / "events").iterdir())
+    second.rename(folder / "events2.csv")
+    first.rename(folder / "events1.csv")
+    (folder / "events").rmdir()
+
+    output = call("init", folder)
+
+    assert output.code == 0, output.out + output.err
+    assert "is not used, although it has the columns of the events (events" in output.out
+    assert "put the files of one table into a folder" in output.out
+
+
+@pytest.mark.parametrize(("pack", "suffix"), [(gzip.compress, ".gz"), (zstd, ".zst")])
+def test_compressed_content_is_named_with_the_suffix_to_add(pack, suffix, tmp_path, call):
+    """A compressed file without the suffix is no text in another encoding."""
+    folder = write_tables(tmp_path / "data", make_tables(300), suffix=".csv")
+    labels = folder / "labels.csv"
+    labels.write_bytes(pack(labels.read_bytes()))
+
+    output = call("init", folder)
+
+    assert output.code == 3
+    assert (
+        f"labels.csv: the content is compressed with {suffix.strip('.').replace('gz', 'gzip').replace('zst', 'zstd')}"
+        in output.err
+    )
+    assert "windows-1252" not in output.err
+
+
+def test_dropped_labels_and_dates_after_today_are_named(tmp_path, call):
+    """Labels without an outcome and index dates in the future are to be checked, as in mlho validate."""
+    folder = write_tables(tmp_path / "data", make_tables(300), suffix=".csv")
+    labels = pd.read_csv(folder / "labels.csv")
+    labels["label"] = labels["label"].astype(float).mask(labels.index < 30)
+    labels["index_date"] = pd.to_datetime(labels["index_date"]) + pd.DateOffset(years=60)
+    labels.to_csv(folder / "labels.csv", index=False)
+
+    output = call("init", folder)
+
+    assert output.code == 0, output.out + output.err
+    assert "check    labels: 30 rows dropped by the rule “outcome missing”" in output.out
+    assert "after today" in output.out
 
 
 def test_without_labels_the_two_ways_to_define_a_cohort_are_named(tmp_path, call):
