@@ -96,7 +96,7 @@ def sketch_folder(root: Path) -> Folder:
                 raise packed
             found[pattern] = files
         except DataError as error:
-            left_out.append(f"{pattern}: {error.rule}")
+            left_out.append(f"{pattern}: {error.rule}. {error.remedy}")
     left_out += _unlike_tables(of_other_formats)
     texts = {
         # A file without rows does not show the encoding.
@@ -116,7 +116,7 @@ def sketch_folder(root: Path) -> Folder:
         try:
             sketches.append(_sketch(pattern, files, source))
         except DataError as error:
-            left_out.append(f"{pattern}: {error.rule}")
+            left_out.append(f"{pattern}: {error.rule}. {error.remedy}")
     return Folder(tuple(sketches), form, tuple(left_out))
 
 

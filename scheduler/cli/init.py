@@ -62,7 +62,7 @@ def _guess(folder: Path) -> "tuple[Guess, Format]":
     guess.reasons += [f"data.format.{name}: {value}" for name, value in _of_text(folder_sketch.form).items()]
     guess.doubts += folder_sketch.left_out
     if guess.missing:
-        raise _not_found(folder, guess, has_unread=bool(folder_sketch.left_out))
+        raise _not_found(folder, guess)
     return guess, folder_sketch.form
 
 
@@ -78,7 +78,7 @@ def guessed_spec(folder: Path, *, outcome: str) -> RunSpec:
     return parse_spec(text, where=FILE)
 
 
-def _not_found(folder: Path, guess: "Guess", *, has_unread: bool) -> MlhoError:
+def _not_found(folder: Path, guess: "Guess") -> MlhoError:
     from mlho.inspection.guess import names_looked_for
 
     rules = (
@@ -87,15 +87,15 @@ def _not_found(folder: Path, guess: "Guess", *, has_unread: bool) -> MlhoError:
         if guess.missing == ["labels"]
         else ""
     )
-    rename = "Correct the files that cannot be read. Otherwise rename" if has_unread else "Rename"
+    correct = "Correct what is named here. " if guess.doubts else ""
     return DataError(
         str(folder),
         f"no table looks like the {' and the '.join(guess.missing)}",
         expected="events with a patient, a time and a code; labels with a patient and a column of 0 and 1, or of false and true",
-        got=", ".join(reason.rstrip(".") for reason in [*guess.reasons, *guess.doubts]) or "no table",
-        remedy=f"{rename} the columns, for example to patient_id, time and code, or write the specification by hand and name your columns in "
-        "data.columns: docs/data.md, “Other column names and formats”. These names are recognised, ignoring case and "
-        "punctuation, for "
+        got="; ".join(reason.rstrip(".") for reason in [*guess.reasons, *guess.doubts]) or "no table",
+        remedy=f"{correct}If columns have other names, rename them, for example to patient_id, time and code, or write the specification by "
+        "hand and name your columns in data.columns: docs/data.md, “Other column names and formats”. These names are recognised, ignoring "
+        "case and punctuation, for "
         f"{names_looked_for(guess.missing)}.{rules}",
     )
 

@@ -533,7 +533,7 @@ def test_tables_that_cannot_be_read_are_to_be_corrected_first(tmp_path, call):
     assert output.code == 3
     assert "dbmart.csv: two columns have the same name" in output.err
     assert "one row repeats the header: remove it" in output.err
-    assert "Correct the files that cannot be read. Otherwise rename the columns" in output.err
+    assert "Correct what is named here. If columns have other names, rename them" in output.err
 
 
 def test_a_demographic_that_a_run_refuses_is_left_out_with_the_reason(tmp_path, call):
@@ -627,6 +627,7 @@ def test_compressed_content_is_named_with_the_suffix_to_add(pack, suffix, tmp_pa
         f"labels.csv: the content is compressed with {suffix.strip('.').replace('gz', 'gzip').replace('zst', 'zstd')}"
         in output.err
     )
+    assert f"Add {suffix} to the name" in output.err
     assert "windows-1252" not in output.err
 
 
