@@ -28,10 +28,13 @@ def shown_with_share(n: int, total: int, noun: str, min_cell: int) -> str:
     --------
     >>> shown_with_share(40, 1204, "sample", 11), shown_with_share(3, 1204, "sample", 11)
     ('40 of 1,204 samples (3.3 %)', 'fewer than 11 of 1,204 samples')
+    >>> shown_with_share(400, 400, "sample", 11)
+    '400 of 400 samples (100 %)'
     """
     if 0 < n < min_cell:
         return f"fewer than {min_cell} of {shown_count(total, noun)}"
-    return f"{n:,} of {shown_count(total, noun)} ({100 * n / total:.2g} %)"
+    share = float(f"{100 * n / total:.2g}")  # two digits
+    return f"{n:,} of {shown_count(total, noun)} ({share:g} %)"
 
 
 def is_one(n: int, min_cell: int = 0) -> bool:
