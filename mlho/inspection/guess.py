@@ -246,7 +246,7 @@ def _guess_columns(guess: Guess) -> None:
             if ours == "numeric_value" and found and not is_number(sketch.columns[found].type):
                 missing = source_named(guess.source).missing_texts
                 is_numeric = _is_numeric_text(sketch.columns[found], missing)
-                if not is_numeric:
+                if not is_numeric and len(sketch.columns[found]):
                     guess.doubts.append(
                         f"{table}: column {found!r} may hold the values, but some of its texts are not numbers. Name it in "
                         "data.columns as numeric_value, and state data.format.decimal if they have a decimal comma."
@@ -397,7 +397,7 @@ def _guess_times(guess: Guess) -> None:
     formats: list[str] = []
     for table, name in _time_columns(guess):
         values = guess.tables[table].columns[name]
-        if is_time(values.type):
+        if is_time(values.type) or not len(values):
             continue
         if is_number(values.type) or (is_text(values.type) and _is_numeric_text(values)):
             _guess_number(guess, table, name, values, formats)

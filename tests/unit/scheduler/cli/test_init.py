@@ -598,6 +598,20 @@ def test_a_bulk_export_of_fhir_is_named_once_with_its_page(tmp_path, call):
     assert "docs/data.md, “FHIR”" in output.err
 
 
+def test_events_without_a_row_are_the_only_error(tmp_path, call):
+    """Without rows nothing is known of the times and values, so neither is to be checked."""
+    folder = write_tables(tmp_path / "data", make_tables(300), suffix=".csv")
+    for part in (folder / "events").iterdir():
+        part.write_text("patient_id,time,code,value\n", encoding="utf-8")
+
+    output = call("init", folder)
+
+    assert output.code == 3
+    assert "not numbers" not in output.out
+    assert "not every date" not in output.out
+    assert output.out.count("\nerror ") == 1
+
+
 def test_a_second_file_of_the_events_is_named_as_such(tmp_path, call):
     """A file beside the events with the same columns may be half of them."""
     folder = write_tables(tmp_path / "data", make_tables(300), suffix=".csv")
