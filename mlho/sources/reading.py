@@ -37,7 +37,7 @@ _PARQUET_BUFFER_BYTES: Final = 1 << 18
 _CSV_BLOCK_BYTES: Final = 2 << 20
 _HEADER_BYTES: Final = 1 << 20  # a longer first line is not a header
 # First bytes of files that are not text.
-_PACKED: Final = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip, like a workbook"}
+_PACKED: Final = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}
 _PACKED_SUFFIXES: Final = {"gzip": ".gz", "zstd": ".zst"}
 _READ_FAULTS: Final = (pa.ArrowException, OSError, EOFError, UnicodeError, csv.Error, ValueError)
 _RELEASE_SECONDS: Final = 30.0
@@ -414,7 +414,9 @@ def cause_in_packing(file: SourceFile) -> DataError | None:
         f"the content is compressed with {name}, and the name does not say so",
         expected="text" if suffix is None else f"text, or a name that ends in {suffix}",
         got=name,
-        remedy="Save the table as CSV or Parquet." if suffix is None else f"Add {suffix} to the name.",
+        remedy="Save the table as CSV or Parquet; a workbook is a zip file."
+        if suffix is None
+        else f"Add {suffix} to the name.",
     )
 
 
