@@ -31,7 +31,7 @@ def main() -> int:
     name = "".join(sys.argv[1:2])
     if name.isalpha() and name not in _WITH_TEXTS:
         omit()
-    preload = {"run": IN_PARTS, "score": WHOLE}.get(name)
+    preload = {"run": IN_PARTS, "score": WHOLE, "recalibrate": WHOLE}.get(name)
     gc.disable()  # collections take a tenth of the imports and find nothing
     if preload is not None and not any(word.startswith("--broker") for word in sys.argv):
         import_module("scheduler.engine.process_pool")  # shared by the fork server and the command

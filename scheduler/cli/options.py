@@ -86,7 +86,7 @@ class LabelledOptions(StoreOptions, Protocol):
     data: Path | None
 
 
-class RecalibrateOptions(LabelledOptions, OutputOptions, Protocol):
+class RecalibrateOptions(LabelledOptions, ExecutionOptions, Protocol):
     """Options of ``mlho recalibrate``."""
 
     intercept: bool

@@ -22,9 +22,9 @@ from scheduler.engine.plan import Manifest
 _MAX_NAME: Final = 63
 
 
-def write_description(store: Store, name: str, spec: RunSpec | ScoringRunSpec, manifest: Manifest) -> None:
-    """Write the specification and the manifest of a run before it starts."""
-    store.put_if_absent(run_key(name, "spec.yaml"), spec_yaml(spec))
+def write_description(store: Store, name: str, spec: bytes, manifest: Manifest) -> None:
+    """Write the specification, in YAML, and the manifest of a run before it starts."""
+    store.put_if_absent(run_key(name, "spec.yaml"), spec)
     store.put_if_absent(run_key(name, "manifest.json"), canonical_json(manifest.plain()))
 
 

@@ -54,6 +54,7 @@ from scheduler.engine.publication import (
     put_blobs,
     refuse_other_result,
     retraining_yaml,
+    spec_yaml,
     with_fields,
     write_description,
 )
@@ -256,7 +257,7 @@ class ScoringRun:
 
     def describe(self) -> None:
         """Write the specification, the manifest of the inputs, and the bundle."""
-        write_description(self.store, self.run_id, self.spec, self.manifest)
+        write_description(self.store, self.run_id, spec_yaml(self.spec), self.manifest)
         self.bundle.pin(self.store)
         if self.compared is not None:
             self.compared.pin(self.store)

@@ -1,6 +1,6 @@
 """Runs that produce a model, for the run loop: a training run, and a recalibration. Their plans and published files."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,6 @@ from mlho.spec.scoring import RUN_BUNDLE
 from mlho.spec.training import (
     RUN_ID_LENGTH,
     RunSpec,
-    canonical_json,
     digest_of,
     normalised,
     parse_spec,
@@ -102,7 +101,7 @@ class TrainingRun:
 
     def describe(self) -> None:
         """Write the specification and the manifest, and refer to the earlier run."""
-        write_description(self.store, self.run_id, self.spec, self.manifest)
+        write_description(self.store, self.run_id, spec_yaml(self.spec), self.manifest)
         if self.earlier is not None:
             write_commit(self.store, self.earlier.commit)
 
@@ -228,9 +227,8 @@ class RecalibrationRun:
         }
         return digest_of({"recalibration": identity})[:RUN_ID_LENGTH]
 
-    @property
-    def description(self) -> dict[str, bytes]:
-        """Return ``spec.yaml``, the data and the bundle that is recalibrated, and ``manifest.json``."""
+    def describe(self) -> None:
+        """Write the specification, which names the bundle that is recalibrated, the manifest and the bundle."""
         document = yaml.safe_load(spec_yaml(self.spec))
         document["kind"] = RECALIBRATION
         spec_fields = {
@@ -238,15 +236,8 @@ class RecalibrationRun:
             "correction": self.correction,
         }
         document["spec"] = {**spec_fields, **document["spec"]}
-        return {
-            "spec.yaml": yaml.safe_dump(document, sort_keys=False).encode(),
-            "manifest.json": canonical_json(self.manifest.plain()),
-        }
-
-    def describe(self) -> None:
-        """Write the description and the bundle."""
-        for name, content in self.description.items():
-            self.store.put_if_absent(run_key(self.run_id, name), content)
+        content = yaml.safe_dump(document, sort_keys=False).encode()
+        write_description(self.store, self.run_id, content, self.manifest)
         self.bundle.pin(self.store)
 
     def first_plan(self) -> Plan:
@@ -292,19 +283,28 @@ def prepare_recalibration(
     correction: str,
     spec_path: Path,
     store: Store,
+    *,
+    inspect: Callable[[RunSpec, Path | str], object] | None = None,
 ) -> RecalibrationRun:
     """Pin the inputs of a recalibration. The gates are those of the specification, or otherwise of the training run.
 
     Raise MlhoError if the run cannot start.
+
+    Parameters
+    ----------
+    inspect : callable, optional
+        Called with the specification and the address of the tables before these are hashed.
     """
-    gated_spec = gated(with_fields(spec, recalibrate=None), training_spec(source, store))
+    gated_spec = _gated(with_fields(spec, recalibrate=None), training_spec(source, store))
     data = data_root(gated_spec, spec_path)
+    if inspect is not None:
+        inspect(gated_spec, data)
     manifest = training_manifest(gated_spec, data)
     n_known = known_files(source, store, manifest.plain(), tables=["labels"])
     return RecalibrationRun(gated_spec, source, bundle, correction, manifest, data, store, n_known)
 
 
-def gated(spec: RunSpec, trained: RunSpec | None) -> RunSpec:
+def _gated(spec: RunSpec, trained: RunSpec | None) -> RunSpec:
     """Return the specification with the gates of the training run if it has none itself."""
     if spec.spec.gates is not None or trained is None or trained.spec.gates is None:
         return spec

@@ -150,7 +150,7 @@ class Recording:
     def __enter__(self) -> Self:
         return self
 
-    def begin(self, drain: Callable[[], list[str]], *, seconds: float = 0.0) -> None:
+    def begin(self, drain: Callable[[], list[str]]) -> None:
         """Record that the run has started.
 
         Raise MlhoError if the run is being deleted, or another scheduler leads it.
@@ -159,13 +159,11 @@ class Recording:
         ----------
         drain : callable
             Returns the keys of the tasks that the run uses, each once, since its last call.
-        seconds : float
-            Duration of this start so far.
         """
         self._drain = drain
         self._listed = used_tasks(self._store, self._run)
         self._record = swap_record(self._store, self._run, self._started)
-        self._before, self._clock = self._record.seconds, time.monotonic() - seconds
+        self._before, self._clock = self._record.seconds, time.monotonic()
         self._thread.start()
 
     def list_tasks(self) -> None:

@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from shutil import copytree, ignore_patterns
+from shutil import copytree, ignore_patterns, rmtree
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,8 +23,8 @@ from mlho.store.local import LocalStore
 from scheduler.api.resource import from_resource
 from scheduler.api.tenancy import ForeignAddress, check_addresses
 from scheduler.cli import parser
-from scheduler.cli.evaluation import recalibrate
 from scheduler.controller.run_thread import outcome_of
+from scheduler.engine import training_run
 from scheduler.engine.loop import carry_out
 from scheduler.engine.prepare import prepare, prepare_in_cluster
 from scheduler.engine.publication import publish_blob, put_blobs
@@ -36,6 +36,8 @@ from tests.builders import InlineExecutor, NullObserver, make_document, make_tab
 from tests.unit.external.shifted import rarer
 
 TRAINED_ON = "of labels is one that the bundle was trained on"
+
+pytestmark = pytest.mark.usefixtures("inline")
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +204,6 @@ def test_the_correction_is_the_line_on_the_log_odds(place, capsys):
     assert np.log(new / (1 - new)) == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.usefixtures("inline")
 def test_the_new_version_is_listed_shown_promoted_scored_and_rolled_back(place, capsys, tmp_path):
     """All commands for models work for the new version, and its gates and tests are in the log of the channel."""
     where, home = place
@@ -289,14 +290,33 @@ def test_deciles_of_different_scores_are_those_of_the_corrected_probabilities():
 
 
 def test_a_repeated_recalibration_has_the_same_bytes(place, capsys):
-    """A repeated command gives the same run and overwrites nothing."""
+    """A repeated command gives the same run, computes nothing and overwrites nothing but the record of its latest start."""
     where, home = place
     first = recalibrated(where, home, capsys)
     store = LocalStore(where / "store")
-    before = {key: store.get(key) for key in store.keys(f"runs/{first['run']}/")}
+
+    def written():
+        record = f"runs/{first['run']}/record.json"
+        return {
+            key: store.get(key) for key in store.keys("") if key != record and not key.startswith("uses/")
+        }
+
+    before = written()
 
     assert recalibrated(where, home, capsys) == first
-    assert {key: store.get(key) for key in store.keys(f"runs/{first['run']}/")} == before
+    assert written() == before
+
+
+def test_a_repeated_recalibration_restores_its_published_bundle(place, capsys):
+    """The remedy for a bundle that someone changed is to delete it and to run the command again."""
+    where, home = place
+    run = recalibrated(where, home, capsys)["run"]
+    before = bundle_of(where, run).digest
+    rmtree(where / "store" / "runs" / run / "bundle")
+
+    recalibrated(where, home, capsys)
+
+    assert bundle_of(where, run).digest == before
 
 
 def test_duration_and_cost_of_a_recalibration_are_listed(place, capsys):
@@ -310,8 +330,8 @@ def test_duration_and_cost_of_a_recalibration_are_listed(place, capsys):
     mlho(where, "list", "--json")
     again = next(fact for fact in json.loads(capsys.readouterr().out) if fact["run"] == run)
 
-    assert first == again
-    assert first["state"] == "finished"
+    assert [again[name] for name in ("seconds", "cost")] == [first[name] for name in ("seconds", "cost")]
+    assert first["state"] == again["state"] == "finished"
     assert 0 < first["cost"]["cpu_seconds"] <= first["seconds"]
     assert first["cost"]["read_bytes"] > 0 < first["cost"]["stored_bytes"]
     assert first["started"] <= first["ended"]
@@ -350,21 +370,23 @@ def test_a_recalibration_whose_deletion_is_incomplete_is_not_written(copied, cap
     assert json.loads(capsys.readouterr().out)["run"] == run
 
 
-def test_a_recalibration_that_is_deleted_while_it_is_computed_is_not_written(copied, capsys, monkeypatch):
-    """Its deletion may begin while the new calibrator is fitted."""
+def test_a_recalibration_that_is_deleted_while_it_is_computed_is_not_written(copied, capsys, inline):
+    """Its deletion may begin while the new calibrator is fitted, if its process had no access to the store."""
     where, run, command = copied
     store = LocalStore(where / "store")
+    delete_runs(
+        store, [found for found in stored_runs(store) if found.run_id == run], act=True, grace=timedelta(0)
+    )
 
-    def compute(function, *arguments):
-        files = function(*arguments)
-        delete_runs(store, [found for found in stored_runs(store) if found.run_id == run], act=True)
+    def delete(_):
+        for key in list(store.keys(f"runs/{run}/")):
+            store.delete(key)
         swap_record(store, run, lambda _: RunRecord(state=RunState.DELETING, started=datetime.now(UTC)))
-        return files
 
-    monkeypatch.setattr(recalibrate, "call_beside", compute)
+    inline.before = delete
 
     assert parser.main([*command, "--store", str(where / "store")]) != 0
-    assert "its deletion is incomplete" in " ".join(capsys.readouterr().err.split())
+    assert "was deleted while it was carried out" in " ".join(capsys.readouterr().err.split())
     assert list(store.keys(f"runs/{run}/")) == [f"runs/{run}/record.json"]
 
 
@@ -376,10 +398,10 @@ def test_a_recalibration_is_not_deleted_while_it_is_published(copied, capsys, mo
 
     def publish(store, sha256, key):
         publish_blob(store, sha256, key)
-        if key.endswith("spec.yaml"):
+        if key.endswith("report.html"):
             refused.append(parser.main(["delete", run, "--yes", "--store", str(where / "store")]))
 
-    monkeypatch.setattr(recalibrate, "publish_blob", publish)
+    monkeypatch.setattr(training_run, "publish_blob", publish)
     capsys.readouterr()
     mlho(where, *command)
 
