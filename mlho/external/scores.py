@@ -17,7 +17,6 @@ from mlho.encoding.rules.whole import make_rule_labels
 from mlho.errors import SpecError
 from mlho.model.bundle import Bundle
 from mlho.model.frames import Samples
-from mlho.model.scoring import scoring_spec
 from mlho.scoring.partition import encode_files
 from mlho.scoring.persons import demographic_warnings, known_persons
 from mlho.scratch import scratch_folder
@@ -76,7 +75,7 @@ def score_cohort(bundle: Bundle, spec: TrainingSpec, root: DataRoot) -> ScoredCo
     persons = read_demographics(spec.without_rules, source, root, patient_ids)
     where = spec.data.tables.demographics or "demographics"
     known = None if persons is None else known_persons(bundle.demographics, persons, where)
-    values = needs_values(scoring_spec(bundle.document))
+    values = needs_values(bundle.encoding_spec)
 
     def batches() -> Iterator[tuple[str, Any]]:
         for file in tables["events"]:

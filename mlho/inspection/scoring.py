@@ -10,7 +10,7 @@ from mlho.inspection.training import describe_tables, find_tables, is_small, loo
 from mlho.model.contents import demographics_of
 from mlho.model.document import parse_document
 from mlho.model.frames import Samples
-from mlho.model.scoring import scoring_spec
+from mlho.model.scorer import scoring_spec
 from mlho.scoring.partition import cohort_to_score
 from mlho.scoring.persons import KnownPersons, age_warnings, demographic_warnings, read_known_persons
 from mlho.scoring.roster import everybody, read_roster

@@ -1,6 +1,7 @@
 """A model with its synthetic rows, as scoring and self-tests need it: the base of a bundle, which imports both."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,9 +11,11 @@ from mlho.errors import DataError
 from mlho.method.classifiers.base import FittedClassifier
 from mlho.method.evaluation.calibration import PlattCalibrator
 from mlho.method.evaluation.thresholds import Threshold
+from mlho.method.selection.features import DURATIONS
 from mlho.model.document import BundleDocument
 from mlho.model.golden import GoldenRows
 from mlho.model.testing.records import ModelTest
+from mlho.spec.training import TrainingSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +41,11 @@ class Scorer:
     def columns(self) -> tuple[str, ...]:
         """Names of the model's columns: feature ids, then demographic columns."""
         return self.document.columns
+
+    @cached_property
+    def encoding_spec(self) -> TrainingSpec:
+        """The specification that reproduces the encoding of the events."""
+        return scoring_spec(self.document)
 
     @property
     def calibrator(self) -> PlattCalibrator:
@@ -109,3 +117,57 @@ class Scorer:
                 got="text or other objects",
                 remedy="Use predict_events for events, or convert the columns to numbers.",
             ) from None  # the cause contains the cell value
+
+
+def scoring_spec(document: BundleDocument) -> TrainingSpec:
+    """Return the specification that reproduces the bundle's encoding: rules, windows and aggregates."""
+    windows = {feature.window_days for feature in document.features}
+    windows |= set(document.scoring.utilisation_windows or ())
+    days = sorted(window for window in windows if window is not None)
+    after = document.scoring.after
+    aggregates = {feature.aggregate for feature in document.features} - set(DURATIONS)
+    if any(feature.then for feature in document.features) or not aggregates:
+        aggregates.add("presence")
+    scoring = document.scoring
+    return TrainingSpec.model_validate(
+        {
+            "data": {
+                "tables": {"events": "-", "labels": "-"},
+                "duplicates": scoring.duplicates,
+                "plausibleYears": scoring.plausible_years,
+            },
+            "cohort": {
+                "outcome": "label",
+                "index": "none" if scoring.index_kind == "none" else {"column": "index_date"},
+                "gapDays": scoring.gap_days,
+            },
+            "features": {
+                "aggregates": sorted(aggregates),
+                "windows": days if after is None else [],
+                **({} if after is None else {"after": after.model_dump(by_alias=True)}),
+                **({"allHistory": True} if days and None in windows else {}),
+                **({"utilisation": True} if scoring.utilisation else {}),
+                **_sequences(document),
+            },
+        }
+    )
+
+
+def _sequences(document: BundleDocument) -> dict[str, Any]:
+    """Return the section of sequences, if the bundle has one as a feature."""
+    if all(feature.then is None for feature in document.features):
+        return {}
+    scoring = document.scoring
+    timed = {
+        feature.aggregate.removesuffix("Days")
+        for feature in document.features
+        if feature.aggregate in DURATIONS
+    }
+    return {
+        "sequences": {
+            "coOccurrenceDays": scoring.co_occurrence_days,
+            "order": scoring.sequence_order or "any",
+            "bands": scoring.sequence_bands,
+            "durations": sorted(timed) or None,
+        }
+    }

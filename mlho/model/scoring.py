@@ -65,60 +65,6 @@ class EncodedEvents:
     """Number of codes of usable rows that are not in the bundle, and number of rows with them."""
 
 
-def scoring_spec(document: BundleDocument) -> TrainingSpec:
-    """Return the specification that reproduces the bundle's encoding: rules, windows and aggregates."""
-    windows = {feature.window_days for feature in document.features}
-    windows |= set(document.scoring.utilisation_windows or ())
-    days = sorted(window for window in windows if window is not None)
-    after = document.scoring.after
-    aggregates = {feature.aggregate for feature in document.features} - set(DURATIONS)
-    if any(feature.then for feature in document.features) or not aggregates:
-        aggregates.add("presence")
-    scoring = document.scoring
-    return TrainingSpec.model_validate(
-        {
-            "data": {
-                "tables": {"events": "-", "labels": "-"},
-                "duplicates": scoring.duplicates,
-                "plausibleYears": scoring.plausible_years,
-            },
-            "cohort": {
-                "outcome": "label",
-                "index": "none" if scoring.index_kind == "none" else {"column": "index_date"},
-                "gapDays": scoring.gap_days,
-            },
-            "features": {
-                "aggregates": sorted(aggregates),
-                "windows": days if after is None else [],
-                **({} if after is None else {"after": after.model_dump(by_alias=True)}),
-                **({"allHistory": True} if days and None in windows else {}),
-                **({"utilisation": True} if scoring.utilisation else {}),
-                **_sequences(document),
-            },
-        }
-    )
-
-
-def _sequences(document: BundleDocument) -> dict[str, Any]:
-    """Return the section of sequences, if the bundle has one as a feature."""
-    if all(feature.then is None for feature in document.features):
-        return {}
-    scoring = document.scoring
-    timed = {
-        feature.aggregate.removesuffix("Days")
-        for feature in document.features
-        if feature.aggregate in DURATIONS
-    }
-    return {
-        "sequences": {
-            "coOccurrenceDays": scoring.co_occurrence_days,
-            "order": scoring.sequence_order or "any",
-            "bands": scoring.sequence_bands,
-            "durations": sorted(timed) or None,
-        }
-    }
-
-
 def encode_events(
     bundle: Scorer, events: Frame, index: Frame | dt.date | None, demographics: Frame | None
 ) -> EncodedEvents:
@@ -127,7 +73,7 @@ def encode_events(
     if demographics is not None:
         require_frame(demographics, where=DEMOGRAPHICS_FRAME)
     samples = _samples(bundle.document, events, index, demographics)
-    batch = events_batch(events, values=needs_values(scoring_spec(bundle.document)))
+    batch = events_batch(events, values=needs_values(bundle.encoding_spec))
     return encode_batch(
         bundle, samples, batch, *demographics_block(bundle.demographics, samples, demographics)
     )
@@ -186,7 +132,7 @@ def encode_batch(
     if bundle.document.scoring.index_kind != "none":
         years = bundle.document.scoring.plausible_years
         refuse_implausible(samples.index_us, years, where="index", name="index_date")
-    spec = scoring_spec(bundle.document)
+    spec = bundle.encoding_spec
     cohort = Cohort(
         patient_ids=samples.patient_ids,
         birth_us=birth_us,

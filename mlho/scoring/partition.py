@@ -19,7 +19,7 @@ from mlho.method.selection.features import n_with_value
 from mlho.model.bundle import Bundle
 from mlho.model.design import samples_per_column
 from mlho.model.frames import Samples
-from mlho.model.scoring import cells_of_features, scoring_spec, with_utilisation
+from mlho.model.scoring import cells_of_features, with_utilisation
 from mlho.scoring.drift import is_counted_by_value
 from mlho.scoring.persons import KnownPersons, count_missing
 from mlho.spec.training import TrainingSpec
@@ -202,8 +202,9 @@ def encode_files(
     last_us : int64 array, shape (n_patients,), optional
         Last plausible time of each patient's events.
     """
-    spec = scoring_spec(bundle.document)
-    spec = spec.model_copy(update={"data": spec.data.model_copy(update={"source": source})})
+    spec = bundle.encoding_spec.model_copy(
+        update={"data": bundle.encoding_spec.data.model_copy(update={"source": source})}
+    )
     sampled_persons = None if persons is None else persons.among(samples.patient_ids)
     cohort = replace(cohort_to_score(samples, sampled_persons), last_us=last_us)
     parents = bundle.document.roll_up or {}

@@ -18,7 +18,7 @@ from mlho.encoding.cohort.windows import needs_values
 from mlho.method.classifiers.tree_matrix import dense_rows
 from mlho.model.bundle import Bundle
 from mlho.model.frames import events_batch, samples_of
-from mlho.model.scoring import encode_events, scoring_spec
+from mlho.model.scoring import encode_events
 from mlho.model.testing.subject import Subject, events_of
 from mlho.scoring.partition import encode_files
 from mlho.scoring.persons import KnownPersons
@@ -60,7 +60,7 @@ def find_skew(bundle: Bundle, folder: Path) -> Skew:
     if known is not None:  # both paths compute these from the index date
         known = known.select([name for name in known.column_names if name not in CALENDAR])
     expected = encode_events(bundle, events, date, known).design
-    batch = events_batch(events, values=needs_values(scoring_spec(bundle.document)))
+    batch = events_batch(events, values=needs_values(bundle.encoding_spec))
     samples = samples_of([patient for patient, *_ in subject.rows], date)
     persons = None if bundle.demographics is None else _nobody(bundle.demographics)
     scored = encode_files(bundle, samples, persons, [("synthetic events", [batch])], folder)

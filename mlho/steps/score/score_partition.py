@@ -17,7 +17,6 @@ class ScorePartition(Step):
         """Write ``part.parquet``, ``patients.arr``, ``present.arr``, ``codes.json`` and ``unknown.json``."""
         from mlho.encoding.cohort.deaths import check_cdm_version, last_days
         from mlho.encoding.cohort.windows import needs_values
-        from mlho.model.scoring import scoring_spec
         from mlho.scoring.roster import everybody, patients_in
         from mlho.sources import source_from
         from mlho.sources.events import iter_events, require_values
@@ -25,7 +24,7 @@ class ScorePartition(Step):
 
         pinned = checked_files(work)
         source, bundle, roster = source_from(work.params), open_bundle(work), open_roster(work)
-        values = needs_values(scoring_spec(bundle.document))
+        values = needs_values(bundle.encoding_spec)
         files = [file for file in pinned if cdm_table(file.key) != CDM_SOURCE] if source.views else pinned
         for file in files if values else ():
             require_values(source, file)

@@ -47,7 +47,7 @@ def add_recalibrate(commands: Commands) -> None:
         "--name", help=f"name of the new version (default: that of the model, with {_SUFFIX})"
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.set_defaults(workers=1, broker=None, progress="none")  # it has one task
+    parser.set_defaults(workers=1, progress="none", broker=None, metrics_port=None, metrics_address="")
 
 
 def _recalibrate(options: RecalibrateOptions) -> int:
