@@ -278,7 +278,8 @@ class _Problem:
                 n_patients[name] = cell.n_patients(name, self.rules)
                 rng = np.random.Generator(np.random.PCG64([*seed, number]))
                 replicates[name] = scattered(name, drawn, n_patients[name], rng)
-        return Drawn({name: float(values[0]) for name, values in figures.items()}, replicates, n_patients)
+        values = {name: float(of_name[0]) for name, of_name in figures.items()}
+        return Drawn(values, replicates, n_patients, cell.n_patients("auroc", self.rules))
 
     def simulate(self, cells: Mapping[_Key, Cell], *, seed: Sequence[int]) -> dict[_Key, dict[str, Chance]]:
         """Return ECE and MCE of outcomes drawn with the predicted probabilities."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.method.bias.groups import Comparison, ErrorComparison, Gap, Grouping, Periods, Trend
-from mlho.method.bias.intervals import adjusted_p_values, p_value
+from mlho.method.bias.intervals import adjusted_p_values, is_rate, p_of_rates, p_of_ratio, p_value
 from mlho.method.evaluation.auroc import auroc_estimate
 from mlho.method.evaluation.bootstrap import percentile_estimate
 from mlho.method.evaluation.metrics import Estimate
@@ -31,6 +31,8 @@ class Drawn:
     value: Mapping[str, float]
     replicates: Mapping[str, FloatArray]
     n_patients: Mapping[str, int]
+    fewest: int
+    """Patients with, or without, the outcome: the smaller number."""
 
 
 def compared_metrics(rules: Sequence[str]) -> tuple[str, ...]:
@@ -63,8 +65,23 @@ def compare(grouping: Grouping, drawn: Sequence[Drawn | None], rules: Sequence[s
                 metric=metric,
                 difference=_estimate(difference, of_replicates),
                 ratio=_ratio(metric, group, reference),
-                p_value=p_value(None if math.isnan(difference) else difference, of_replicates),
+                p_value=_p_value(metric, group, reference, difference, of_replicates),
             )
+
+
+def _p_value(
+    metric: str, group: Drawn, reference: Drawn, difference: float, of_replicates: FloatArray
+) -> float | None:
+    fewest = min(group.fewest, reference.fewest)
+    p = p_value(None if math.isnan(difference) else difference, of_replicates, fewest=fewest)
+    if p is None or not is_rate(metric):
+        return p
+    return p_of_rates(
+        metric,
+        (group.value[metric], reference.value[metric]),
+        (group.replicates[metric], reference.replicates[metric]),
+        (group.n_patients.get(metric, 0), reference.n_patients.get(metric, 0)),
+    )
 
 
 def _ratio(metric: str, group: Drawn, reference: Drawn) -> Estimate:
@@ -138,8 +155,8 @@ def compare_errors(
 ) -> Iterator[ErrorComparison]:
     """Yield the comparison of |y − p| with the reference level, among samples with and without the outcome.
 
-    A patient counts once in a level, with the mean over the samples. Interval and p value are those of the AUROC
-    (DeLong, or clustered by patient if a patient is in both levels).
+    A patient counts once in a level, with the mean over the samples. Interval and standard error are those of the AUROC
+    (DeLong, or clustered by patient if a patient is in both levels); the p value is that of Student's t for the smaller group.
 
     References
     ----------
@@ -161,7 +178,7 @@ def compare_errors(
                 np.r_[errors, reference],
                 groups=np.r_[patients, others],
             )
-            delta, p_of_delta = _delta(area)
+            delta, p_of_delta = _delta(area, min(patients.size, others.size))
             yield ErrorComparison(
                 grouping.by, grouping.levels[level], grouping.levels[place], outcome, delta, p_of_delta
             )
@@ -172,7 +189,7 @@ def _by_patient(samples: IntArray, error: FloatArray, patient: IntArray) -> tupl
     return patients, np.bincount(place, error[samples], patients.size) / n
 
 
-def _delta(area: Estimate) -> tuple[Estimate, float | None]:
+def _delta(area: Estimate, fewest: int) -> tuple[Estimate, float | None]:
     if area.value is None:
         return area, None
     low, high, error = (None if v is None else 2.0 * v for v in (area.low, area.high, area.standard_error))
@@ -185,7 +202,7 @@ def _delta(area: Estimate) -> tuple[Estimate, float | None]:
         area.method,
         area.reason,
     )
-    return delta, None if not error else math.erfc(abs(value) / error / math.sqrt(2.0))
+    return delta, None if not error else p_of_ratio(value / error, fewest=fewest)
 
 
 def trends(

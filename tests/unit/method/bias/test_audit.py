@@ -106,6 +106,23 @@ def test_without_a_difference_few_comparisons_are_significant():
     assert sum(any(comparison.adjusted < 0.05 for comparison in comparisons) for comparisons in found) <= 2
 
 
+def test_small_groups_without_a_difference_are_rarely_significant():
+    """In at most four of 40 cohorts, a group with a tenth of the patients differs significantly. With the standard errors of the groups, ten did."""
+
+    def is_any_significant(seed: int) -> bool:
+        rng = np.random.default_rng(seed)
+        logit = rng.normal(-1.7, 1.2, 1200)
+        group = Grouping("ward", ("a", "b", "c", "d"), rng.choice(4, size=1200, p=[0.7, 0.1, 0.1, 0.1]))
+        y, p = rng.random(1200) < 1 / (1 + np.exp(-logit)), 1 / (1 + np.exp(-logit))
+        alerts = {"many": p >= 0.3, "few": p >= 0.6}
+        found = audit(
+            y.astype(np.uint8), p, [group], patients=None, alerts=alerts, seed=[seed], n_replicates=100
+        )
+        return any(row.adjusted is not None and row.adjusted < 0.05 for row in found.comparisons)
+
+    assert sum(is_any_significant(seed) for seed in range(40)) <= 4
+
+
 def test_differences_are_paired():
     """The difference between a group and its exact copy is always 0, because both use the same replicates."""
     y, p, _, _ = cohort_of(500)
