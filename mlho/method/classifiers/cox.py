@@ -24,8 +24,7 @@ from mlho.method.classifiers.coordinate_descent import (
     solve_quadratic,
 )
 from mlho.method.classifiers.design_matrix import Columns, Floats, Matrix, columns_of, per_unit
-from mlho.method.classifiers.files import ModelFields
-from mlho.method.classifiers.linear import FittedLinear
+from mlho.method.classifiers.linear import FittedHazard
 from mlho.method.survival.times import EVENT, EventTimes
 
 #: Converged if no standardised coefficient moves by more than this in a step.
@@ -36,18 +35,13 @@ _LARGEST = 6.5
 
 
 @dataclass(frozen=True, eq=False)
-class FittedCox(FittedLinear):
+class FittedCox(FittedHazard):
     """A Cox model. ``values`` are log hazard ratios; ``base`` is the log cumulative hazard up to the horizon at the training mean.
 
     The risk is ``1 − exp(−exp(base + Σ_j values_j · (x_j − mean_j)))``.
     """
 
     name: ClassVar[str] = "cox"
-
-    horizon: float
-    """In days."""
-    converged: bool
-    """False if the coefficients did not converge: use a stronger penalty."""
 
     def _log_odds(self, matrix: Matrix) -> Floats:
         logs: Floats = log_odds_of_hazard(super()._log_odds(matrix))
@@ -62,19 +56,6 @@ class FittedCox(FittedLinear):
         parts = super()._contributions(matrix)
         to_log_odds(parts, self.base)
         return parts
-
-    def coefficients(self) -> None:  # type: ignore[override]  # a linear model has them, but no log odds ratios
-        """Return None: the coefficients are log hazard ratios, not log odds ratios."""
-
-    def _fields(self) -> dict[str, Any]:
-        return super()._fields() | {"horizon": self.horizon, "converged": self.converged}
-
-    @classmethod
-    def _attributes(cls, fields: ModelFields) -> dict[str, Any]:
-        return super()._attributes(fields) | {
-            "horizon": fields.number("horizon", low=0.0),
-            "converged": fields.boolean("converged"),
-        }
 
 
 class Cox(TimeClassifier):

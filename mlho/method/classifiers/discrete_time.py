@@ -27,7 +27,7 @@ from mlho.method.classifiers.coordinate_descent import (
 from mlho.method.classifiers.cox import log_odds_of_hazard
 from mlho.method.classifiers.design_matrix import Columns, Floats, Matrix, columns_of, per_unit
 from mlho.method.classifiers.files import ModelFields
-from mlho.method.classifiers.linear import FittedLinear
+from mlho.method.classifiers.linear import FittedHazard
 from mlho.method.survival.times import EVENT, EventTimes
 
 #: Converged if no standardised coefficient moves by more than this in a step.
@@ -38,7 +38,7 @@ _BOUND = 36.0
 
 
 @dataclass(frozen=True, eq=False)
-class FittedDiscreteTime(FittedLinear):
+class FittedDiscreteTime(FittedHazard):
     """A model of the hazard in intervals. ``values`` are log odds ratios of the hazard; ``base`` is 0.
 
     The risk is ``1 − Π_k (1 − h_k)`` with ``logit h_k = intervals_k + Σ_j values_j · (x_j − mean_j)``.
@@ -46,12 +46,8 @@ class FittedDiscreteTime(FittedLinear):
 
     name: ClassVar[str] = "discreteTime"
 
-    horizon: float
-    """In days."""
     intervals: Floats
     """Log-odds of the hazard at the training mean in each interval up to the horizon. Shape (n_intervals,)."""
-    converged: bool
-    """False if the coefficients did not converge: use a stronger penalty."""
 
     def _log_odds(self, matrix: Matrix) -> Floats:
         return self._of_predictor(super()._log_odds(matrix))
@@ -75,26 +71,15 @@ class FittedDiscreteTime(FittedLinear):
         parts[:, -1] = log_odds - _sum_rows(parts)
         return parts
 
-    def coefficients(self) -> None:  # type: ignore[override]  # a linear model has them, but no log odds ratios
-        """Return None: the coefficients apply to the odds of the hazard in an interval, not to those of the risk."""
-
     def _fields(self) -> dict[str, Any]:
-        return super()._fields() | {
-            "horizon": self.horizon,
-            "intervals": self.intervals,
-            "converged": self.converged,
-        }
+        return super()._fields() | {"intervals": self.intervals}
 
     @classmethod
     def _attributes(cls, fields: ModelFields) -> dict[str, Any]:
         intervals = fields.floats("intervals")
         if not intervals.size:
             fields.refuse("intervals is empty")
-        return super()._attributes(fields) | {
-            "horizon": fields.number("horizon", low=0.0),
-            "intervals": intervals,
-            "converged": fields.boolean("converged"),
-        }
+        return super()._attributes(fields) | {"intervals": intervals}
 
 
 class DiscreteTime(TimeClassifier):

@@ -61,3 +61,26 @@ class FittedLinear(FittedClassifier):
         if np.any(values[scale == 0.0]):
             fields.refuse("a constant column has a coefficient")
         return {"values": values, "mean": mean, "scale": scale, "base": base}
+
+
+@dataclass(frozen=True, eq=False)
+class FittedHazard(FittedLinear):
+    """A penalised linear model of the hazard, which gives the risk up to a horizon."""
+
+    horizon: float
+    """In days."""
+    converged: bool
+    """False if the coefficients did not converge: use a stronger penalty."""
+
+    def coefficients(self) -> None:  # type: ignore[override]  # a linear model has them, but no log odds ratios
+        """Return None: the coefficients apply to the hazard, not to the odds of the risk."""
+
+    def _fields(self) -> dict[str, Any]:
+        return super()._fields() | {"horizon": self.horizon, "converged": self.converged}
+
+    @classmethod
+    def _attributes(cls, fields: ModelFields) -> dict[str, Any]:
+        return super()._attributes(fields) | {
+            "horizon": fields.number("horizon", low=0.0),
+            "converged": fields.boolean("converged"),
+        }

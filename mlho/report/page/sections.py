@@ -252,9 +252,7 @@ def model_facts(result: Result) -> Rows:
 def _calibrator_words(calibrator: Mapping[str, Any]) -> str:
     if calibrator.get("reason"):
         return f"none ({calibrator['reason']})"
-    if "slope" in calibrator and "intercept" in calibrator:
-        return f"logistic on the logit: intercept {words.number(calibrator['intercept'], 3)}, slope {words.number(calibrator['slope'], 3)}"
-    return "; ".join(f"{name} {value}" for name, value in facts(calibrator)) or "none"
+    return f"logistic on the logit: intercept {words.number(calibrator['intercept'], 3)}, slope {words.number(calibrator['slope'], 3)}"
 
 
 def thresholds(result: Result) -> Rows:

@@ -17,10 +17,10 @@ from mlho.method.bias.contradictions import Contradictions
 from mlho.method.bias.groups import EVERYONE, Grouping, Periods
 from mlho.method.splits import fold_of_patients
 from mlho.report.bias.audit import BiasAudit, ContradictedLabels, GroupBias, without_standard_errors
-from mlho.report.parts import Estimate as PlainEstimate
 from mlho.spec.training import TrainingSpec
 from mlho.training.iterations.copies import counted, times_of
 from mlho.training.iterations.splits import FINAL, seed_of
+from mlho.training.results.performance import estimate_of
 
 # The bands of children, younger and older adults, and the two bands of geriatric medicine.
 AGE_BANDS: Final = (
@@ -157,7 +157,7 @@ def add_contradictions(
         rate = found.rate(samples, cohort.unit_of)
         labels = ContradictedLabels(
             n_samples=None if group.n_samples is None else rate.n_samples,
-            observed=PlainEstimate.model_validate(without_standard_errors(asdict(rate.observed))),
+            observed=estimate_of(rate.observed.to_json()),
             expected=rate.expected,
         )
         return group.model_copy(update={"contradicted": labels})
