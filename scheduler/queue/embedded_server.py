@@ -14,15 +14,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
 from mlho.errors import SpecError
-from mlho.processes import end_with_parent
+from mlho.processes import LEAVE_SIGNAL, end_with_parent
 from mlho.protocol.failures import QueueError
 from mlho.scratch import scratch_folder
-from mlho.settings import BROKER, SIGNING_KEY
 
 EMBEDDED: Final = "embedded"
 LOOPBACK: Final = "127.0.0.1"
@@ -124,48 +124,66 @@ def _readable(line: str) -> str:
     return f"error: {entry['error']}" if isinstance(entry, dict) and "error" in entry else line
 
 
+@dataclass
+class LocalWorker:
+    """A worker process with one slot, which serves one run."""
+
+    process: "subprocess.Popen[bytes]"
+    run: str
+    since: float
+    is_exiting: bool = False
+
+
 class WorkerProcesses:
-    """Worker processes with one slot each on this machine. A worker that dies before the run is done is restarted."""
+    """The worker processes of a command on this machine by number. They end with the context."""
 
     def __init__(
-        self,
-        arguments: Sequence[str],
-        environment: Mapping[str, str],
-        *,
-        n_workers: int,
-        log: Path,
-        notify: Callable[[str], None],
+        self, store: str, environment: Mapping[str, str], *, log: Path, notify: Callable[[str], None]
     ) -> None:
-        self._arguments = arguments
+        self.processes: dict[int, LocalWorker] = {}
+        self.last_start: dict[str, float] = {}
+        self._store = store
         self._environment = environment
-        self._n_workers = n_workers
         self._log = log
         self._ends = WorkerEnds(log, notify)
-        self._processes: list[tuple[subprocess.Popen[bytes], float]] = []
+        self._n_started = 0
 
     def __enter__(self) -> Self:
-        try:
-            for _ in range(self._n_workers):
-                self._processes.append(self._start())
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
         return self
 
-    def replace_dead(self) -> None:
-        """Restart each worker that exited with an error. A worker that exited with 0 had nothing left to do."""
-        for place, (process, began) in enumerate(self._processes):
-            if process.poll() not in (None, 0):
-                refusal = self._ends.refusal(process.returncode, time.monotonic() - began)
-                if refusal is not None:
-                    raise refusal
-                self._processes[place] = self._start()
-
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        end_workers([process for process, _ in self._processes])
+        end_workers([worker.process for worker in self.processes.values()])
 
-    def _start(self) -> tuple[subprocess.Popen[bytes], float]:
-        return start_worker(self._arguments, self._environment, self._log), time.monotonic()
+    def start(self, run: str) -> None:
+        """Start a worker of a run."""
+        arguments = ["--run", run, "--store", self._store]
+        process = start_worker(arguments, self._environment, self._log)
+        self.last_start[run] = time.monotonic()
+        self.processes[self._n_started] = LocalWorker(process, run, self.last_start[run])
+        self._n_started += 1
+
+    def request_exit(self, number: int) -> None:
+        """Ask a worker to exit after its current task."""
+        worker = self.processes[number]
+        worker.is_exiting = True
+        with contextlib.suppress(ProcessLookupError):
+            worker.process.send_signal(LEAVE_SIGNAL)
+
+    def clear_ended(self) -> Iterator[tuple[LocalWorker, QueueError | None]]:
+        """Remove the workers that have exited. Yield each, with an error if another would fail in the same way."""
+        for number, worker in list(self.processes.items()):
+            if worker.process.poll() is not None:
+                del self.processes[number]
+                seconds = time.monotonic() - worker.since
+                yield worker, self._ends.refusal(worker.process.returncode, seconds)
+
+    def replace_failed(self) -> None:
+        """Restart each worker that exited with an error. A worker that exited with 0 had nothing left to do."""
+        for worker, refusal in self.clear_ended():
+            if refusal is not None:
+                raise refusal
+            if worker.process.returncode:
+                self.start(worker.run)
 
 
 def start_worker(
@@ -191,11 +209,6 @@ def end_workers(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     until = time.monotonic() + _STOP_SECONDS  # for all of them together
     for process in processes:
         _wait_or_kill(process, until - time.monotonic())
-
-
-def worker_environment(broker: str, signing_key: bytes) -> dict[str, str]:
-    """Return the secrets of a worker, for its environment."""
-    return {BROKER: broker, SIGNING_KEY: signing_key.decode()}
 
 
 def server_binary() -> str:

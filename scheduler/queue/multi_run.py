@@ -4,34 +4,28 @@ The calling thread starts and stops worker processes, as :mod:`scheduler.queue.w
 also the thread that Ctrl-C interrupts.
 """
 
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from mlho.errors import MlhoError
 from mlho.log import error_fields, log
-from mlho.processes import LEAVE_SIGNAL
 from mlho.protocol.documents import Execution
-from mlho.protocol.failures import QueueError
-from mlho.scratch import scratch_folder
 from mlho.settings import Settings
 from scheduler.engine.loop import Finished, PreparedRun
 from scheduler.engine.outages import StoreHealth
 from scheduler.engine.progress import Stages
-from scheduler.queue.embedded_server import WorkerEnds, end_workers, start_worker, worker_environment
+from scheduler.queue.embedded_server import WorkerProcesses
 from scheduler.queue.executor import QueueExecutor
 from scheduler.queue.run import (
     QueueConfig,
     QueueObserver,
     Stopped,
     carry_out_on_queue,
+    local_workers,
     open_queue,
-    worker_arguments,
     worker_command,
 )
 from scheduler.queue.worker_shares import Assignment, Need, share_changes
@@ -89,12 +83,12 @@ def carry_out_several(
         if not queue_config.n_workers:
             for thread in threads:
                 notify(worker_command(thread.name, queue_config.store, broker))
-        with _started_workers(queue_config, worker_environment(broker, key), notify) as workers:
+        with local_workers(queue_config, broker, key, notify) as workers:
             try:
                 for thread in threads:
                     thread.start()
                 while any(thread.is_alive() for thread in threads):
-                    _share_out(workers, threads)
+                    _share_out(workers, threads, queue_config.n_workers)
                     time.sleep(_POLL_SECONDS)
             finally:
                 for thread in threads:
@@ -170,83 +164,23 @@ class _RunThread(threading.Thread):
         self.has_started = True
 
 
-@dataclass
-class _Worker:
-    """A local worker process."""
-
-    process: "subprocess.Popen[bytes]"
-    run: str
-    since: float
-    is_exiting: bool = False
-
-
-@dataclass
-class _Workers:
-    """The local worker processes by number."""
-
-    queue_config: QueueConfig
-    environment: Mapping[str, str]
-    log: Path
-    ends: WorkerEnds
-    processes: dict[int, _Worker] = field(default_factory=dict)
-    last_start: dict[str, float] = field(default_factory=dict)
-    n_started: int = 0
-
-    def start(self, run: str) -> None:
-        process = start_worker(worker_arguments(run, self.queue_config.store), self.environment, self.log)
-        self.processes[self.n_started] = _Worker(process, run, time.monotonic())
-        self.last_start[run] = time.monotonic()
-        self.n_started += 1
-
-    def request_exit(self, number: int) -> None:
-        worker = self.processes[number]
-        worker.is_exiting = True
-        with suppress(ProcessLookupError):
-            worker.process.send_signal(LEAVE_SIGNAL)
-
-    def clear_ended(self) -> Iterator[tuple[str, QueueError]]:
-        """Remove the workers that have exited. Yield the runs whose worker cannot start, with the error."""
-        for number, worker in list(self.processes.items()):
-            if worker.process.poll() is not None:
-                del self.processes[number]
-                seconds = time.monotonic() - worker.since
-                refusal = self.ends.refusal(worker.process.returncode, seconds)
-                if refusal is not None:
-                    yield worker.run, refusal
-
-    def assignments(self) -> list[Assignment]:
-        now = time.monotonic()
-        return [
-            Assignment(number, worker.run, now - worker.since, worker.is_exiting)
-            for number, worker in self.processes.items()
-        ]
-
-
-@contextmanager
-def _started_workers(
-    queue_config: QueueConfig, environment: Mapping[str, str], notify: Callable[[str], None]
-) -> Iterator[_Workers]:
-    with scratch_folder("mlho-workers") as folder:
-        log_file = folder / "workers.log"
-        workers = _Workers(queue_config, environment, log_file, WorkerEnds(log_file, notify))
-        try:
-            yield workers
-        finally:
-            end_workers([worker.process for worker in workers.processes.values()])
-
-
-def _share_out(workers: _Workers, threads: Sequence[_RunThread]) -> None:
+def _share_out(workers: WorkerProcesses, threads: Sequence[_RunThread], n_workers: int) -> None:
     """Start and release workers so that each run reaches its share. Replace a worker that failed."""
     by_name = {thread.name: thread for thread in threads}
-    for run, refusal in workers.clear_ended():
-        by_name[run].stop(refusal)
+    for ended, refusal in workers.clear_ended():
+        if refusal is not None:
+            by_name[ended.run].stop(refusal)
     now = time.monotonic()
     needs = [
         Need(thread.name, thread.wants(), now - workers.last_start.get(thread.name, -float("inf")))
         for thread in threads
         if thread.is_alive()
     ]
-    step = share_changes(needs, workers.assignments(), workers.queue_config.n_workers)
+    assignments = [
+        Assignment(number, worker.run, now - worker.since, worker.is_exiting)
+        for number, worker in workers.processes.items()
+    ]
+    step = share_changes(needs, assignments, n_workers)
     for number in step.release:
         workers.request_exit(number)
     for run in step.start:

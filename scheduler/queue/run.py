@@ -26,7 +26,7 @@ from scheduler.engine.loop import Finished, PreparedRun, carry_out
 from scheduler.engine.outages import StoreGivenUp, StoreHealth
 from scheduler.engine.progress import FanOut, Observer, Stages, current_stage, in_all, share
 from scheduler.queue.dispatch import Sender
-from scheduler.queue.embedded_server import EMBEDDED, EmbeddedServer, WorkerProcesses, worker_environment
+from scheduler.queue.embedded_server import EMBEDDED, EmbeddedServer, WorkerProcesses
 from scheduler.queue.executions import (
     RunCancelled,
     begin_execution,
@@ -106,8 +106,12 @@ def carry_out_on_queue(
         names = Names(execution.id)
         leases = stack.enter_context(closing(Leases(broker, names, key=key)))
         sender = stack.enter_context(closing(Sender(broker, names, key=key)))
-        workers = stack.enter_context(_workers(queue_config, name, broker, key, notify))
-        if not queue_config.n_workers:
+        workers = None
+        if queue_config.n_workers:
+            workers = stack.enter_context(local_workers(queue_config, broker, key, notify))
+            for _ in range(queue_config.n_workers):
+                workers.start(name)
+        else:
             notify(worker_command(name, queue_config.store, broker))
         executor = QueueExecutor(
             run.store, execution, leases, sender, leader=leader, is_new=is_new, health=health
@@ -173,7 +177,7 @@ class _Upkeep:
     def update(self, stages: Stages, running: int) -> None:
         """Check the workers and the queue."""
         if self.workers is not None:
-            self.workers.replace_dead()
+            self.workers.replace_failed()
         self._report_outage()
         if repetition := self.counters.repetition:
             self._warn_once(repetition[1])
@@ -285,11 +289,6 @@ def worker_command(run: str, store: str, broker: str) -> str:
     return f"Start any number of workers with the same {SIGNING_KEY}{secret}:\n  {shlex.join(command)}"
 
 
-def worker_arguments(run: str, store: str) -> list[str]:
-    """Return the arguments of a local worker. Its secrets are passed in the environment."""
-    return ["--run", run, "--store", _address(store)]
-
-
 def _address(store: str) -> str:
     """Return a store address that is valid from any working directory."""
     return store if "://" in store else str(Path(store).absolute())
@@ -363,23 +362,18 @@ def _progress(stages: Stages) -> dict[str, Any]:
 
 
 @contextmanager
-def _workers(
-    queue_config: QueueConfig, run: str, broker: str, key: bytes, notify: Callable[[str], None]
-) -> Iterator[WorkerProcesses | None]:
-    """Start the requested worker processes on this machine, if any. Show their output if one cannot start."""
-    if not queue_config.n_workers:
-        yield None
-        return
-    with scratch_folder("mlho-workers") as folder:
-        arguments = worker_arguments(run, queue_config.store)
-        with WorkerProcesses(
-            arguments,
-            worker_environment(broker, key),
-            n_workers=queue_config.n_workers,
-            log=folder / "workers.log",
-            notify=notify,
-        ) as workers:
-            yield workers
+def local_workers(
+    queue_config: QueueConfig, broker: str, key: bytes, notify: Callable[[str], None]
+) -> Iterator[WorkerProcesses]:
+    """Yield the worker processes on this machine, none at first. Their output is shown if one cannot start."""
+    environment = {BROKER: broker, SIGNING_KEY: key.decode()}  # not arguments, which others can read
+    with (
+        scratch_folder("mlho-workers") as folder,
+        WorkerProcesses(
+            _address(queue_config.store), environment, log=folder / "workers.log", notify=notify
+        ) as workers,
+    ):
+        yield workers
 
 
 def settings_for(broker: str | None) -> tuple[str, Settings]:

@@ -58,11 +58,14 @@ def test_workers_are_ended_if_one_cannot_be_started(log: Path, monkeypatch: pyte
     first = subprocess.Popen(["sleep", "60"])
     starts = iter([lambda: first, lambda: _raise(BlockingIOError("fork: no more processes"))])
     monkeypatch.setattr(embedded_server, "start_worker", lambda *_: next(starts)())
-    with (
-        pytest.raises(BlockingIOError),
-        WorkerProcesses([], {}, n_workers=2, log=log, notify=lambda _: None),
-    ):
-        pass
+
+    def start_two():
+        with WorkerProcesses("store", {}, log=log, notify=lambda _: None) as workers:
+            workers.start("run")
+            workers.start("run")
+
+    with pytest.raises(BlockingIOError):
+        start_two()
 
     assert first.poll() is not None
 
