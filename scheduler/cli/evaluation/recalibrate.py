@@ -13,6 +13,7 @@ from scheduler.cli import terminal
 from scheduler.cli.evaluation.evaluate import add_data, asked_spec
 from scheduler.cli.listing import result_of
 from scheduler.cli.options import Commands, RecalibrateOptions
+from scheduler.cli.results.site import renew
 from scheduler.cli.run import carry_out_one, usable_store
 from scheduler.cli.validate import inspect_first
 from scheduler.engine.publication import renamed, spec_yaml
@@ -61,6 +62,7 @@ def _recalibrate(options: RecalibrateOptions) -> int:
     correction = "intercept" if options.intercept else "line"
     run = prepare_recalibration(spec, source, bundle, correction, path, store, inspect=inspect_first)
     carry_out_one(run, spec.metadata.name, options)
+    renew(store, options.store)
     result = result_of(store, run.run_id)
     if options.json:
         terminal.print_json({**result, "run": run.run_id, "name": spec.metadata.name})

@@ -211,6 +211,7 @@ def test_the_new_version_is_listed_shown_promoted_scored_and_rolled_back(place, 
     result = recalibrated(where, home, capsys)
     run = result["run"]
     assert result["name"] == "small-recalibrated"
+    assert run in (where / "store" / "site" / "index.html").read_text()
     mlho(where, "show", run)
     assert "The log-odds become" in capsys.readouterr().out
     mlho(where, "promote", first, "--channel", "production", "--why", "first")
