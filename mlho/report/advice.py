@@ -14,6 +14,8 @@ MIN_LOSS: Final = 0.02
 MIN_SHIFT: Final = 0.1
 MIN_SLOPE_ERROR: Final = 0.1
 LARGE_PSI: Final = 0.25
+_CHANCE: Final = 0.5
+_UNCERTAIN: Final = "The gain from another model is too uncertain to state."
 _EVALUATE: Final = "Evaluate the model (mlho evaluate) as soon as labels are available."
 Correction = Literal["intercept", "line"]
 
@@ -150,13 +152,22 @@ def _retrain(found: Findings, observed: Estimate) -> Advice | None:
         return Advice(
             action="hold",
             reason=f"{compared}. With {found.few}, this is too uncertain to advise retraining.",
-            gain="The gain from another model is too uncertain to state.",
+            gain=_UNCERTAIN,
         )
     return Advice(
         action="retrain",
-        reason=f"{compared}: the association between features and outcome has changed, not only the case mix.",
+        reason=f"{compared}: the association between features and outcome has changed, not only the case mix.{_check_of_labels(observed)}",
         gain=f"Expected gain in AUROC: up to {gap:.3f}.",
     )
+
+
+def _check_of_labels(observed: Estimate) -> str:
+    """Return which error of the labels to exclude before retraining: a model rarely loses its whole discrimination otherwise."""
+    if observed.high is not None and observed.high < _CHANCE:
+        return " Check the labels first: an AUROC below 0.5 is also found if 0 and 1 are exchanged."
+    if observed.low is not None and observed.low <= _CHANCE:
+        return " Check the labels first: an AUROC near 0.5 is also found if they belong to other patients or dates."
+    return ""
 
 
 def _recalibrate(found: Findings) -> Advice | None:
@@ -210,4 +221,5 @@ def _hold(found: Findings, observed: Estimate) -> Advice:
             else f"the calibration cannot be assessed ({found.unassessed})"
         )
         reason = f"The AUROC is {estimate(observed, 3)}, compared with {trained:.3f} in training, and {calibration}."
-    return Advice(action="hold", reason=reason, gain="No gain is expected from another model.")
+    gain = "No gain is expected from another model." if found.few is None else _UNCERTAIN
+    return Advice(action="hold", reason=reason, gain=gain)

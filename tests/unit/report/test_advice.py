@@ -32,6 +32,16 @@ CASES = {
         "hold",
         "With fewer than 100 samples with or without the outcome, this is too uncertain to advise retraining",
     ),
+    "the labels are exchanged": (
+        {"observed": near(0.26)},
+        "retrain",
+        "Check the labels first: an AUROC below 0.5 is also found if 0 and 1 are exchanged.",
+    ),
+    "the labels are those of others": (
+        {"observed": near(0.51)},
+        "retrain",
+        "Check the labels first: an AUROC near 0.5 is also found if they belong to other patients or dates.",
+    ),
     "the patients changed": ({"observed": near(0.70), "expected": near(0.71)}, "hold", "harder to rank"),
     "a loss that chance explains": ({"observed": near(0.72, 0.05)}, "hold", ""),
     "an alarm on a small recent loss": (
@@ -90,6 +100,14 @@ def test_the_advice_follows_from_the_findings(changes, action, words):
     assert words in found.reason
     assert found.gain
     assert (found.correction is None) == (action != "recalibrate")
+
+
+def test_no_gain_is_stated_from_few_samples():
+    """With too few samples the absence of a loss does not show that another model would be no better."""
+    few = dataclasses.replace(HOLDS, few="fewer than 100 samples with or without the outcome")
+
+    assert advise(HOLDS).gain == "No gain is expected from another model."
+    assert advise(few).gain == "The gain from another model is too uncertain to state."
 
 
 def test_the_correction_is_the_simplest_that_the_figures_call_for():
