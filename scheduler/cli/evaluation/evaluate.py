@@ -16,7 +16,7 @@ from mlho.store.inputs import open_data
 from mlho.store.keys import evaluation_key
 from scheduler.api.resource import load_checked
 from scheduler.cli import terminal
-from scheduler.cli.evaluation.advised_run import advised_manifest
+from scheduler.cli.evaluation.advised_run import RECALIBRATE, RETRAIN, advised_manifest
 from scheduler.cli.init import FILE, guessed_spec
 from scheduler.cli.listing import checked_output, store_to_read
 from scheduler.cli.options import Commands, EvaluateOptions, LabelledOptions
@@ -81,6 +81,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(options: EvaluateOptions) -> int:
     checked_output(options.out, "--out", is_folder=True)
+    _refuse_other_report(options.out)
     store = usable_store(options) if options.publish else store_to_read(options, options.bundle)
     source = bundle_now(BundleSource(uri=options.bundle), store)
     bundle = read_bundle(source, Path("spec.yaml"), store)
@@ -108,6 +109,9 @@ def _evaluate(options: EvaluateOptions) -> int:
     advised = advised_manifest(evaluation["advice"], options.bundle, source, store, spec, data)
     if advised is not None:
         (folder / advised[0]).write_bytes(advised[1])
+    for name in {RETRAIN, RECALIBRATE} - {advised[0] if advised else None}:
+        if (folder / name).exists():
+            terminal.print_warning(f"{folder / name} is not of this evaluation, which does not advise it.")
     if options.publish:
         _publish(store, evaluation_id, files | ({} if advised is None else dict([advised])))
         renew(store, options.store)
@@ -116,6 +120,14 @@ def _evaluate(options: EvaluateOptions) -> int:
     else:
         _show(evaluation, folder, None if advised is None else advised[0])
     return 0
+
+
+def _refuse_other_report(out: Path | None) -> None:
+    """Refuse a folder whose report is not that of an evaluation, such as an exported run: it would be lost."""
+    if out is not None and (out / "report.html").exists() and not (out / EVALUATION_FILE).exists():
+        raise SpecError(
+            f"--out {out}: contains a report that is not of an evaluation. Choose another folder."
+        )
 
 
 @contextmanager

@@ -294,6 +294,32 @@ def test_a_lost_relation_is_found_and_the_training_run_on_the_later_data_is_writ
     assert written.metadata.name.endswith("-retrained")
 
 
+def test_the_advised_run_of_an_earlier_evaluation_is_named(trained, other, tmp_path, capsys):
+    """A file next to the report that this evaluation does not advise is kept, and a warning says so."""
+    stale = tmp_path / "retrain.yaml"
+    stale.write_text("earlier", encoding="utf-8")
+
+    assert command(trained[0], other, {}, tmp_path)["advice"]["action"] == "hold"
+
+    assert f"{stale} is not of this evaluation" in capsys.readouterr().err
+    assert stale.read_text(encoding="utf-8") == "earlier"
+
+
+def test_the_report_of_a_run_is_not_replaced_by_an_evaluation(trained, other, tmp_path, capsys):
+    """``--out`` with the folder of an exported run is refused before anything is computed."""
+    report = tmp_path / "report.html"
+    report.write_text("of a run", encoding="utf-8")
+    run = f"run:{trained[0].finished.run_id}"
+
+    assert (
+        scheduler.cli.parser.main(["evaluate", run, "--data", str(other), "--out", str(tmp_path)])
+        == SpecError.exit_code
+    )
+
+    assert "contains a report that is not of an evaluation. Choose another folder." in capsys.readouterr().err
+    assert report.read_text(encoding="utf-8") == "of a run"
+
+
 def test_a_rarer_outcome_leads_to_the_advice_to_recalibrate(trained, tmp_path):
     """A rarer outcome leads to the advice to recalibrate, and the specification of the recalibration is written."""
     data = write_tables(tmp_path / "data", rarer(make_tables(2000, seed=23)))
