@@ -22,11 +22,12 @@ if TYPE_CHECKING:  # importing pandas takes half a second, which the command avo
 
 RESULT_FILE: Final = "result.json"
 MAX_LISTED: Final = 10
+_RECALIBRATION: Final = "RecalibrationRun"
 _AUROC: Final = {"auroc": "value", "auroc_low": "low", "auroc_high": "high"}
 
 
 def open_run(store: str | Path, run: str = "latest") -> "Run":
-    """Return a finished run of a store.
+    """Return a finished training run of a store.
 
     Parameters
     ----------
@@ -34,12 +35,12 @@ def open_run(store: str | Path, run: str = "latest") -> "Run":
         Directory of the store, such as ``./mlho-store``.
     run : str
         The run's id, a prefix of it, or the ``metadata.name`` of its specification: the run of that name that finished
-        last. ``latest`` is the run that finished last.
+        last. ``latest`` is the training run that finished last.
 
     Raises
     ------
     ArtifactNotFound
-        No finished run matches, or several do; the message lists their ids.
+        No finished training run matches, or several do; the message lists their ids.
     ArtifactDamaged
         The run's ``result.json`` has a format that this version cannot read.
 
@@ -54,7 +55,8 @@ def open_run(store: str | Path, run: str = "latest") -> "Run":
 
 
 def _find(store: Path, run: str) -> Path:
-    finished = sorted(path.parent for path in (store / "runs").glob(f"*/{RESULT_FILE}"))
+    results = sorted(path.parent for path in (store / "runs").glob(f"*/{RESULT_FILE}"))
+    finished = [folder for folder in results if _spec_of(folder).get("kind") != _RECALIBRATION]
     if not finished:
         raise ArtifactNotFound(f"{store}: contains no finished run. Use the directory of mlho run --store.")
     named = finished if run == "latest" else [folder for folder in finished if _name_of(folder) == run]
@@ -70,6 +72,12 @@ def _find(store: Path, run: str) -> Path:
             raise ArtifactNotFound(
                 f"{store}: {len(matches)} finished runs are called {run[:64]!r}: {_listed(matches)}. Give more characters of the id."
             )
+    for folder in results:
+        if run and folder not in finished and (folder.name.startswith(run) or _name_of(folder) == run):
+            raise ArtifactNotFound(
+                f"{store}: {run[:64]!r} is a recalibration, without the tables of a training run. Load its bundle with "
+                f"mlho.load_bundle({str(folder / 'bundle')!r}), or open a training run: {_listed(finished)}."
+            )
     raise ArtifactNotFound(
         f"{store}: no finished run is called {run[:64]!r}. There are: {_listed(finished)}."
     )
@@ -81,13 +89,18 @@ def _listed(folders: list[Path]) -> str:
     return ", ".join(shown[:MAX_LISTED]) + more
 
 
-def _name_of(folder: Path) -> str | None:
-    """Return the name in the run's specification; None if there is none."""
+def _spec_of(folder: Path) -> dict[str, Any]:
+    """Return the run's specification; empty if it cannot be read."""
     try:
         document = yaml.safe_load((folder / "spec.yaml").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return None
-    metadata = document.get("metadata") if isinstance(document, dict) else None
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _name_of(folder: Path) -> str | None:
+    """Return the name in the run's specification; None if there is none."""
+    metadata = _spec_of(folder).get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
     return name if isinstance(name, str) else None
 

@@ -57,6 +57,32 @@ def test_a_name_of_several_runs_opens_the_last_finished_one(store):
     assert open_run(store, "diabetes").id == "ab33"
 
 
+@pytest.fixture
+def with_recalibration(store):
+    """Return the store with a later recalibration, which has a result of another form."""
+    folder = store / "runs" / "dd55"
+    folder.mkdir()
+    (folder / "result.json").write_text('{"schema": "mlho.io/recalibration/v1"}', encoding="utf-8")
+    (folder / "spec.yaml").write_text(
+        "kind: RecalibrationRun\nmetadata: {name: recalibrated}\n", encoding="utf-8"
+    )
+    return store
+
+
+def test_a_later_recalibration_is_not_the_latest_run(with_recalibration):
+    """``latest`` is the training run that finished last, whatever was recalibrated since."""
+    assert open_run(with_recalibration).id == "ab33"
+
+
+@pytest.mark.parametrize("selector", ["dd55", "dd", "recalibrated"])
+def test_a_recalibration_is_refused_with_the_path_of_its_bundle(with_recalibration, selector):
+    """A recalibration has no tables of a training run; the error says how to load its model."""
+    with pytest.raises(
+        ArtifactNotFound, match=r"is a recalibration.*load_bundle\(.*dd55.bundle.*aa11 \(diabetes\)"
+    ):
+        open_run(with_recalibration, selector)
+
+
 @pytest.mark.parametrize("selector", ["ab"])
 def test_an_ambiguous_run_is_refused_with_the_ids(store, selector):
     """If an id prefix matches two runs, the error lists both."""
