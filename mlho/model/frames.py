@@ -173,6 +173,7 @@ def patients_of(frame: Frame, *, where: str) -> set[str]:
 
 
 def _patient_ids(frame: Frame, where: str) -> Any:
+    require_columns(where, [str(name) for name in names_of(frame)], ["patient_id"])
     return _known_type(arrow_column(frame, "patient_id", where=where, kind=ColumnKind.PATIENT))
 
 

@@ -123,6 +123,13 @@ def test_patients_without_events_are_scored(bundle_folder):
     assert scores["probability"].tolist() == [bundle.predict_proba(np.zeros((1, 5)))[0]] * 3
 
 
+def test_demographics_without_ids_are_refused_with_one_date_for_all(bundle_folder):
+    """With one date the patients are those of both tables, so that demographics need the column of ids too."""
+    persons = pd.DataFrame({"patient_num": [2], "age": [60.0]})
+    with pytest.raises(DataError, match=r"demographics.*'patient_num' is near 'patient_id'"):
+        load_bundle(bundle_folder).predict_events(EVENTS, dt.date(2020, 1, 1), persons)
+
+
 def test_a_bundle_without_index_date_takes_everything(parts, tmp_path):
     """For a bundle with ``index: none``, all events count, and a date is refused."""
     bundle_parts = parts(scoring=Scoring(index_kind="none"), predictive=False)
@@ -156,6 +163,11 @@ def test_a_bundle_without_index_date_takes_everything(parts, tmp_path):
         (EVENTS, INDEX["index_date"], "index: is not a DataFrame.*got Series"),
         (EVENTS.to_dict(), INDEX, "events.*is not a DataFrame.*got dict"),
         (EVENTS.rename(columns={"patient_id": "patient_num"}), INDEX, "'patient_num' is near 'patient_id'"),
+        (
+            EVENTS.rename(columns={"patient_id": "patient_num"}),
+            dt.date(2020, 1, 1),
+            "'patient_num' is near 'patient_id'",
+        ),
         (pd.concat([EVENTS, EVENTS[["code"]]], axis=1), INDEX, "two columns have the same name"),
         (EVENTS, INDEX.drop(columns="index_date"), "index_date"),
         (EVENTS, INDEX.assign(index_date=None), "got 3 rows without"),
