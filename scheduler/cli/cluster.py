@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from scheduler.api.client import Cluster, Kind
 
 _POLL_SECONDS: Final = 1.0
+_UNSEEN_SECONDS: Final = 30.0  # without a status; a scheduler writes the first one within seconds
 _NAMES: Final = {
     "trainingrun": "TrainingRun",
     "trun": "TrainingRun",
@@ -216,13 +217,13 @@ def _wait(cluster: "Cluster", namespace: str, run: str | None, seconds: float) -
     from scheduler.api.client import ClusterUnavailable
 
     kind, name = _named(run)
-    until, printed = time.monotonic() + seconds, ""
-    while time.monotonic() < until:
+    began, printed = time.monotonic(), ""
+    while (waited := time.monotonic() - began) < seconds:
         try:
             status = cluster.get(kind, namespace, name).get("status") or {}
+            words = _line(status) or (_unseen(namespace) if waited >= _UNSEEN_SECONDS else "")
         except ClusterUnavailable:
-            status = {}
-        words = _line(status)
+            status, words = {}, ""
         if words and words != printed:
             terminal.print_note(f"{run}  {words}")
             printed = words
@@ -232,6 +233,13 @@ def _wait(cluster: "Cluster", namespace: str, run: str | None, seconds: float) -
         time.sleep(_POLL_SECONDS)
     terminal.print_note(f"{run}: has not ended after {seconds:.0f} s.")
     return TIMED_OUT
+
+
+def _unseen(namespace: str) -> str:
+    return (
+        f"has no status after {_UNSEEN_SECONDS:.0f} s: no scheduler carries out the runs of the namespace {namespace}. Install "
+        "the chart there, add the namespace to watchNamespaces of a release, or check that the pods of its scheduler run."
+    )
 
 
 def _line(status: Mapping[str, Any]) -> str:

@@ -314,6 +314,8 @@ def _trouble(observed: ObservedRun, status: Status) -> tuple[str, str] | None:
     for pod in observed.pods:
         if pod.image_problem:
             return "WorkerCannotStart", pod.image_problem
+    # A pod that cannot start takes the room of others, so it is the cause.
+    for pod in observed.pods:
         if pod.unschedulable and _is_persistent(pod, observed.now):
             return "Unschedulable", pod.unschedulable
     last = observed.latest_job
@@ -394,6 +396,8 @@ def events_of(
         is_only_the_end = reason is EventReason.RECOVERED and has_ended(status)
         if reason is not None and _has_more_detail(old, condition) and not is_only_the_end:
             words = condition.message or condition.reason
+            if reason is EventReason.RECOVERED and old is not None:
+                words = f"The problem {old.reason} is resolved."
             is_partial = reason is EventReason.ACCEPTED and bool(observed.check and observed.check.warning)
             events.append(RunEvent(reason, words, is_warning=is_partial or reason in _WARNINGS))
     if status.started_at and not observed.status.started_at:
@@ -411,7 +415,8 @@ def events_of(
         if before and as_number(new_generation.memory) > as_number(before):
             words = f"Workers ran out of memory at {before}; the next generation has {new_generation.memory}."
             events.append(RunEvent(EventReason.MEMORY_RAISED, words, is_warning=True))
-        words = f"Kubernetes Job {new_generation.job_name}: {new_generation.parallelism} pods of {new_generation.memory}."
+        pods = plural(new_generation.parallelism, "pod")
+        words = f"Kubernetes Job {new_generation.job_name}: {pods} of {new_generation.memory}."
         events.append(RunEvent(EventReason.WORKERS_CREATED, words))
     return tuple(events)
 

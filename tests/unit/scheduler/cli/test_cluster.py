@@ -155,3 +155,19 @@ def test_retry_of_a_run_in_a_cluster_needs_its_store(
     cluster.status = {}
     assert scheduler.cli.parser.main(["retry", "trainingrun/first", "--store=s3://bucket/store"]) == 2
     assert "mlho status trainingrun/first" in capsys.readouterr().err
+
+
+def test_a_wait_for_a_run_that_no_scheduler_has_seen_names_the_remedy(
+    cluster: UsersCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """A run in a namespace that no release watches never gets a status. ``mlho wait`` says so once, with the remedy."""
+    cluster.status = {}
+    monkeypatch.setattr("scheduler.cli.cluster._UNSEEN_SECONDS", 0.0)
+    monkeypatch.setattr("scheduler.cli.cluster._POLL_SECONDS", 0.01)
+
+    code = scheduler.cli.parser.main(["wait", "trainingrun/first", "--timeout=0.1"])
+
+    told = capsys.readouterr().err
+    assert code == 124
+    assert told.count("no scheduler carries out the runs of the namespace of-the-context") == 1
+    assert "watchNamespaces" in told

@@ -228,6 +228,16 @@ def test_each_new_cause_of_a_degraded_state_is_reported():
     assert EventReason.DEGRADED not in {event.reason for event in decide(again(then, second)).events}
 
 
+def test_the_end_of_a_problem_is_reported_with_its_name():
+    """The Event of a recovery names the problem that is resolved."""
+    lost = replace(OBSERVED, progress=replace(BUSY, trouble=("QueueUnavailable", "Redis is away.")))
+
+    resolved = decide(replace(again(lost, decide(lost)), progress=BUSY))
+
+    told = [event.message for event in resolved.events if event.reason is EventReason.RECOVERED]
+    assert told == ["The problem QueueUnavailable is resolved."]
+
+
 def test_requested_workers_stay_while_the_run_has_no_slot():
     """A run that gave up its slot keeps its suspended Job, so that the Job can still be admitted. The status says that the
     run waits for workers.
@@ -611,6 +621,19 @@ def test_a_pod_that_waits_for_a_node_for_a_moment_is_no_trouble(seconds: int, is
     assert found is not None
     assert (found.status, found.reason) == (("True", "Unschedulable") if is_degraded else ("False", "Well"))
     assert (EventReason.DEGRADED in {event.reason for event in decision.events}) == is_degraded
+
+
+def test_a_pod_that_cannot_start_is_named_before_one_without_room():
+    """A worker without its image holds the CPU that the next worker lacks: the image is the cause to report, in any order of the pods."""
+    no_room = PodFacts("a", 1, unschedulable="0/1 nodes are available: 1 Insufficient cpu.")
+    no_image = PodFacts("b", 1, image_problem="ImagePullBackOff: no such image")
+    observed = replace(OBSERVED, jobs=(job(1, 2),), progress=replace(BUSY, slots=0))
+
+    for pods in ((no_room, no_image), (no_image, no_room)):
+        found = get_condition(decide(replace(observed, pods=pods)).status.conditions, ConditionType.DEGRADED)
+
+        assert found is not None
+        assert (found.reason, found.message) == ("WorkerCannotStart", "ImagePullBackOff: no such image")
 
 
 def test_quota_of_a_workload():
