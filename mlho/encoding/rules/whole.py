@@ -1,11 +1,11 @@
-"""Application of a cohort's rules in one process, for the inspection before a run and for an evaluation."""
+"""Application of a cohort's rules: to extracted events, and, for the inspection before a run and for an evaluation, in one process."""
 
 from collections.abc import Sequence
 
 from mlho.encoding.rules.evaluation import apply_rules
 from mlho.encoding.rules.extraction import extract_file
 from mlho.encoding.rules.hierarchy import find_descendants
-from mlho.encoding.rules.history import join_histories
+from mlho.encoding.rules.history import Histories, join_histories
 from mlho.encoding.rules.labels import RuleLabels
 from mlho.encoding.rules.periods import read_periods
 from mlho.encoding.rules.persons import read_rule_persons
@@ -33,6 +33,13 @@ def make_rule_labels(
     histories = join_histories(
         [extract_file(rules, source, file, years=years, below=below) for file in files]
     )
+    return label_histories(spec, source, root, histories)
+
+
+def label_histories(spec: TrainingSpec, source: Source, root: DataRoot, histories: Histories) -> RuleLabels:
+    """Return the labels that the rules produce from the extracted events of all files; see :func:`make_rule_labels`."""
+    rules = spec.cohort.rules
+    assert rules is not None, "called for rules only"
     persons = read_rule_persons(spec, root, histories.patient_ids)
     pattern = rules.observation.periods
     periods = (

@@ -21,27 +21,13 @@ class ApplyRules(Step):
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``labels.arr``."""
-        from mlho.encoding.rules.evaluation import apply_rules
         from mlho.encoding.rules.extraction import RuleEvents
         from mlho.encoding.rules.history import join_histories
-        from mlho.encoding.rules.labels import RuleLabels
-        from mlho.encoding.rules.periods import read_periods
-        from mlho.encoding.rules.persons import read_rule_persons
-        from mlho.sources import list_inputs, source_of
+        from mlho.encoding.rules.whole import label_histories
+        from mlho.sources import source_of
 
-        rules = work.spec.cohort.rules
-        assert rules is not None, "the plan has this task for rules only"
         parts = [RuleEvents.read(part.path("rule_events.arr")) for part in work.inputs["events"]]
-        histories = join_histories(parts)
-        root = checked_root(work)
-        persons = read_rule_persons(work.spec, root, histories.patient_ids)
-        pattern = rules.observation.periods
-        periods = (
-            read_periods(source_of(work.spec.data), list_inputs(root, pattern), histories.patient_ids)
-            if pattern
-            else None
-        )
-        cohort = apply_rules(rules, histories, persons, periods, times=work.spec.cohort.time_to_event)
-        labels = RuleLabels.of(cohort, histories.patient_ids)
+        source, root = source_of(work.spec.data), checked_root(work)
+        labels = label_histories(work.spec, source, root, join_histories(parts))
         labels.write(work.out / "labels.arr")
         return {"n_samples": len(labels.rows.patient)}

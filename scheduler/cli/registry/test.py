@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from rich.text import Text
 
-from mlho.errors import BundleError, SpecError
+from mlho.errors import BundleError
 from mlho.printable import printable
-from mlho.spec.scoring import RUN_BUNDLE, RUN_ID, BundleSource
+from mlho.spec.scoring import BundleSource
 from scheduler.cli import terminal
-from scheduler.cli.listing import existing_store, store_to_read
+from scheduler.cli.listing import checked_output, store_to_read
 from scheduler.cli.options import Commands, StoreOptions
-from scheduler.engine.scoring_run import PinnedBundle, read_bundle
+from scheduler.engine.scoring_run import PinnedBundle, bundle_now, read_bundle
 from scheduler.registry.bundle_tests import run_in_fresh_process
-from scheduler.runs.stored import MODELS, finished_run, stored_runs
 
 if TYPE_CHECKING:
     from mlho.model.testing.records import ModelTestResult
@@ -56,15 +55,13 @@ def add_test(commands: Commands) -> None:
 
 def _command(options: Options) -> int:
     """Run ``mlho test``. Return 0 if every test passed."""
-    bundle = read_bundle(
-        BundleSource(uri=_address(options)), Path.cwd() / "spec.yaml", store_to_read(options, options.bundle)
-    )
-    if options.junit is not None and not options.junit.parent.is_dir():
-        raise _unwritable(options.junit, "no such folder")
+    checked_output(options.junit, "--junit")
+    store = store_to_read(options, options.bundle)
+    bundle = read_bundle(bundle_now(BundleSource(uri=options.bundle), store), Path("spec.yaml"), store)
     results = run_in_fresh_process(bundle.files)
     failed = [result for result in results if not result.passed]
     if options.junit is not None:
-        _write(options.junit, junit(results, name=bundle.digest))
+        options.junit.write_bytes(junit(results, name=bundle.digest))
     if options.json:
         plain = {
             "bundle_digest": bundle.digest,
@@ -75,14 +72,6 @@ def _command(options: Options) -> int:
     else:
         _show(bundle, results)
     return BundleError.exit_code if failed else 0
-
-
-def _address(options: Options) -> str:
-    """Return the address of the bundle; the name of a run is replaced by its id."""
-    name = options.bundle.removeprefix(RUN_BUNDLE)
-    if name == options.bundle or RUN_ID.fullmatch(name):
-        return options.bundle
-    return RUN_BUNDLE + finished_run(stored_runs(existing_store(options)), name, kind=MODELS).run_id
 
 
 def _show(bundle: PinnedBundle, results: "Sequence[ModelTestResult]") -> None:
@@ -141,14 +130,3 @@ def junit(results: "Sequence[ModelTestResult]", *, name: str) -> bytes:
             failure.text = printable(f"{result.meaning} Expected {result.expected}; got {result.got}.")
     content: bytes = ET.tostring(suite, encoding="utf-8", xml_declaration=True)
     return content
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise _unwritable(path, error.strerror) from error
-
-
-def _unwritable(path: Path, reason: str | None) -> SpecError:
-    return SpecError(f"--junit {path}: cannot be written ({reason}). Give a file in a folder that exists.")
