@@ -6,6 +6,7 @@ Arrow's messages quote offending values. They are therefore not included in our 
 
 import codecs
 import csv
+import re
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ _HEADER_BYTES: Final = 1 << 20  # a longer first line is not a header
 _PACKED: Final = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}
 _PACKED_SUFFIXES: Final = {"gzip": ".gz", "zstd": ".zst"}
 _READ_FAULTS: Final = (pa.ArrowException, OSError, EOFError, UnicodeError, csv.Error, ValueError)
+# The numbers in Arrow's message of a row with a different number of fields; the row itself follows them.
+_RAGGED: Final = re.compile(r"CSV parse error: (?:Row #(\d+): )?Expected (\d+) columns, got (\d+)")
 _RELEASE_SECONDS: Final = 30.0
 _RELEASE_SECONDS_AFTER_FAULT: Final = 1.0
 # Spark writes INT96 timestamps. Arrow would read them as nanoseconds, and 9999-12-31 would become a day in 1816.
@@ -192,20 +195,11 @@ class _CsvTable:
 
         if not self.has_rows:  # Arrow rejects a header without a line break
             return
-        bad_rows: list[tuple[int | None, int, int]] = []
-
-        def refuse(row: Any) -> str:
-            bad_rows.append((row.number, row.expected_columns, row.actual_columns))
-            return "error"
-
         types = {name: _DICTIONARY if name in dictionaries else pa.string() for name in columns}
         options = (
             arrow_csv.ReadOptions(use_threads=False, block_size=_CSV_BLOCK_BYTES),
-            arrow_csv.ParseOptions(
-                delimiter=delimiter_of(self.file, self.source),
-                newlines_in_values=True,
-                invalid_row_handler=refuse,
-            ),
+            # No invalid_row_handler: an Arrow thread can drop it last, after the exit, and then abort the process.
+            arrow_csv.ParseOptions(delimiter=delimiter_of(self.file, self.source), newlines_in_values=True),
             arrow_csv.ConvertOptions(
                 column_types=types,
                 include_columns=list(columns),
@@ -216,7 +210,7 @@ class _CsvTable:
         )
         n_rows = 0
         with (
-            _read_errors(self.file, "CSV", self.source, bad_rows),
+            _read_errors(self.file, "CSV", self.source),
             text_stream(self.file, self.source) as stream,
         ):
             lines = LineCounter(stream)
@@ -352,12 +346,7 @@ def _refuse_utf8(file: SourceFile, source: Source) -> None:
 
 
 @contextmanager
-def _read_errors(
-    file: SourceFile,
-    layout: str,
-    source: Source = NATIVE,
-    bad_rows: Sequence[tuple[int | None, int, int]] = (),
-) -> Iterator[None]:
+def _read_errors(file: SourceFile, layout: str, source: Source = NATIVE) -> Iterator[None]:
     """Convert reader exceptions to errors that contain no value of the file."""
     try:
         yield
@@ -379,8 +368,8 @@ def _read_errors(
             cause = _cause_in_quotes(file, source)
         if cause is not None:
             raise cause from None
-        if bad_rows:
-            raise _ragged(file, source, bad_rows[0]) from None
+        if (row := _RAGGED.match(str(error))) is not None:
+            raise _ragged(file, source, *row.groups()) from None
         got = f"{file.size} bytes that are damaged or of a different format"
         remedy = "Write it again, or give the file the extension of its format."
         if isinstance(error, UnicodeError) or "UTF8" in str(error):
@@ -434,11 +423,10 @@ def _unreadable(file: SourceFile, layout: str, got: str, remedy: str) -> DataErr
     )
 
 
-def _ragged(file: SourceFile, source: Source, row: tuple[int | None, int, int]) -> DataError:
-    number, expected, actual = row
+def _ragged(file: SourceFile, source: Source, number: str | None, expected: str, actual: str) -> DataError:
     place = f"row {number}" if number is not None else "a row"
     remedy = "Quote texts that hold this character or line breaks, or set data.format.delimiter."
-    if actual < expected:
+    if int(actual) < int(expected):
         remedy = (
             "Write the empty fields at the end of a row, which some spreadsheets omit, or write the table as Parquet. If a text of this row "
             "holds a line break, quote it."
@@ -447,6 +435,6 @@ def _ragged(file: SourceFile, source: Source, row: tuple[int | None, int, int]) 
         file.key,
         f"{place} has a different number of fields than the header",
         expected=f"{expected} fields separated by {delimiter_of(file, source)!r}",
-        got=f"{actual}",
+        got=actual,
         remedy=remedy,
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import csv as arrow_csv
 
 from mlho.errors import DataError, SpecError
 from mlho.sources import SourceFile, iter_events, list_inputs, source_from, source_named
@@ -510,3 +511,19 @@ def test_a_process_that_reads_the_first_rows_of_a_csv_ends_well(tmp_path):
 
     ends = [(process.communicate(timeout=60), process.returncode) for process in begun]
     assert ends == [(("10\n", ""), 0)] * 4
+
+
+def test_arrow_is_given_no_handler_of_invalid_rows(tmp_path, monkeypatch):
+    """A thread of Arrow can drop such a handler last, after the exit, and then abort the process: nothing waits for it."""
+    handlers = []
+    open_csv = arrow_csv.open_csv
+
+    def record(file, read, parse, convert):
+        handlers.append(parse.invalid_row_handler)
+        return open_csv(file, read, parse, convert)
+
+    monkeypatch.setattr(arrow_csv, "open_csv", record)
+    file = write(tmp_path / "a.csv", b"patient_id,time,code\n1,2020-01-31,A\n")
+
+    assert sum(rows.num_rows for rows in iter_events(source_named("native"), file)) == 1
+    assert handlers == [None]
