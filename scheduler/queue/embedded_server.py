@@ -152,7 +152,12 @@ class WorkerProcesses:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        end_workers([worker.process for worker in self.processes.values()])
+        for worker in self.processes.values():
+            with contextlib.suppress(ProcessLookupError):
+                worker.process.send_signal(signal.SIGTERM)
+        until = time.monotonic() + _STOP_SECONDS  # for all of them together
+        for worker in self.processes.values():
+            _wait_or_kill(worker.process, until - time.monotonic())
 
     def start(self, run: str) -> None:
         """Start a worker of a run."""
@@ -199,16 +204,6 @@ def start_worker(
             stderr=log_file,
             start_new_session=True,  # the command handles Ctrl-C
         )
-
-
-def end_workers(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Send SIGTERM to all worker processes, then wait for them to exit."""
-    for process in processes:
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGTERM)
-    until = time.monotonic() + _STOP_SECONDS  # for all of them together
-    for process in processes:
-        _wait_or_kill(process, until - time.monotonic())
 
 
 def server_binary() -> str:

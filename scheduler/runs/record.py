@@ -85,14 +85,6 @@ def read_record(store: Store, run: str) -> RunRecord | None:
     return _parsed(get_if_present(store, run_key(run, RECORD)))
 
 
-def refuse_deletion(run: str, record: RunRecord | None) -> None:
-    """Refuse to write into a run whose deletion has begun. Raise MlhoError if its deletion is incomplete."""
-    if record is not None and record.state is RunState.DELETING:
-        raise MlhoError(
-            f"run {run}: its deletion is incomplete. Complete it with: mlho delete {run}. Then run the same command again."
-        )
-
-
 def swap_record(store: Store, run: str, change: Callable[[RunRecord | None], RunRecord]) -> RunRecord:
     """Replace the record of a run by the result of ``change``.
 
@@ -214,7 +206,10 @@ class Recording:
             self._end(state, seconds=self._seconds(), reason=reason)
 
     def _started(self, record: RunRecord | None) -> RunRecord:
-        refuse_deletion(self._run, record)
+        if record is not None and record.state is RunState.DELETING:
+            raise MlhoError(
+                f"run {self._run}: its deletion is incomplete. Complete it with: mlho delete {self._run}. Then run the same command again."
+            )
         seconds = record.seconds if record is not None else 0.0
         # Between the read and the swap: a scheduler that was suspended here must not replace the record of its successor.
         self._leader.wait(seconds=_LEADER_SECONDS)

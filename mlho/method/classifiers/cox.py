@@ -54,7 +54,7 @@ class FittedCox(FittedHazard):
         log-odds of a linear predictor.
         """
         parts = super()._contributions(matrix)
-        to_log_odds(parts, self.base)
+        _to_log_odds(parts, log_odds_of_hazard(np.array([self.base]))[0])
         return parts
 
 
@@ -101,11 +101,6 @@ def fit(matrix: Matrix, times: EventTimes, *, c: float = 1.0, l1_ratio: float = 
     )
 
 
-def to_log_odds(parts: Floats, base: float) -> None:
-    """Turn contributions to a log cumulative hazard into contributions to the log-odds, in place; the last column is the base."""
-    _to_log_odds(parts, log_odds_of_hazard(np.array([base]))[0])
-
-
 @njit(cache=True, nogil=True)
 def log_odds_of_hazard(u: Any) -> Any:  # pragma: no cover - compiled
     """Return the log-odds of the risk 1 − exp(−exp(u)), a scalar at a time."""
@@ -120,6 +115,7 @@ def log_odds_of_hazard(u: Any) -> Any:  # pragma: no cover - compiled
 
 @njit(cache=True, nogil=True)
 def _to_log_odds(parts: Any, at_base: float) -> None:  # pragma: no cover - compiled
+    """Turn contributions to a log cumulative hazard into contributions to the log-odds, in place; the last column is the base."""
     last = parts.shape[1] - 1
     log_hazard = np.empty(1)
     for i in range(parts.shape[0]):
