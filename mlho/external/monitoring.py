@@ -1,7 +1,7 @@
 """Surveillance of a labelled evaluation over months or nights, and the findings that its advice rests on."""
 
-from collections.abc import Iterator
-from typing import Final, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from mlho.training.results.performance import estimate_of
 
 Period = Literal["month", "night"]
 _Z: Final = 1.959963984540054  # 97.5 % quantile of the normal distribution
+_FEW_ITERATIONS: Final = 5
 _UNITS: Final = {"month": "datetime64[M]", "night": "datetime64[D]"}
 _A_YEAR: Final = {"month": 12.0, "night": 365.0}
 
@@ -129,6 +130,7 @@ def findings_of(
     )
     return Findings(
         trained=expected.training_auroc,
+        trained_margin=margin_of(bundle.document.metrics.get("auroc", {})),
         expected=implied,
         vanished=len(drift.vanished),
         observed=auroc,
@@ -139,6 +141,26 @@ def findings_of(
         unassessed=unassessed,
         few=few_for_auroc(Samples(scored.cohort.n_samples, int(scored.cohort.outcome.sum()))),
     )
+
+
+def margin_of(trained: Mapping[str, Any]) -> float:
+    """Return half the width of the interval of a figure of training; 0 if it has none.
+
+    With few iterations the t-interval is wider than that of a single test set, because the spread of the test sets is hardly known. Then the
+    margin of one test set is the limit.
+
+    Examples
+    --------
+    >>> round(margin_of({"low": 0.70, "high": 0.78, "sd": 0.03, "n": 20}), 3)
+    0.04
+    >>> round(margin_of({"low": 0.0, "high": 1.0, "sd": 0.03, "n": 2}), 3)
+    0.059
+    """
+    low, high, sd = (trained.get(name) for name in ("low", "high", "sd"))
+    if low is None or high is None:
+        return 0.0
+    half: float = (high - low) / 2.0
+    return min(half, _Z * sd) if sd is not None and trained["n"] < _FEW_ITERATIONS else half
 
 
 def _gains(recalibration: Recalibration) -> dict[Correction, float] | None:

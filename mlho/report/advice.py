@@ -1,7 +1,8 @@
 """Advice on a model in use: hold, recalibrate or retrain. Pure: figures in, advice out."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from mlho.report.monitoring import Advice
@@ -28,6 +29,8 @@ class Findings:
     """Mean test AUROC in training."""
     expected: Estimate | None
     """AUROC that the probabilities of these samples imply."""
+    trained_margin: float = 0.0
+    """Half the width of the 95 % interval of ``trained``; 0 if there is none."""
     score_psi: float | None = None
     """Population stability index of the scores, against training."""
     vanished: int = 0
@@ -55,7 +58,7 @@ class Findings:
 def advise(found: Findings) -> Advice:
     """Return the advice that follows from the findings.
 
-    Retrain if features have vanished, or if the AUROC is below that of training and below what the probabilities imply for these
+    Retrain if features have vanished, or if the AUROC is below that of training, beyond the chance in both, and below what the probabilities imply for these
     patients (a change in case mix alone would lower both), and if there are enough samples. Recalibrate if the probabilities are miscalibrated beyond chance, by a relevant
     amount, a correction improves the log loss of patients not used to fit it, and the calibration can be assessed.
     Otherwise hold.
@@ -134,11 +137,9 @@ def _without_labels(found: Findings) -> Advice:
 
 def _retrain(found: Findings, observed: Estimate) -> Advice | None:
     expected, trained = found.expected, found.trained
-    if observed.value is None or observed.high is None or trained is None:
+    if observed.value is None or trained is None or not _is_lost(found, observed):
         return None
-    lost = trained - observed.value
-    is_lost = found.alarm is not None or (observed.high < trained and lost >= MIN_LOSS)
-    if not is_lost or expected is None or expected.value is None or expected.low is None:
+    if expected is None or expected.value is None or expected.low is None:
         return None
     gap = min(expected.value, trained) - observed.value  # overconfident probabilities imply too much
     if gap < MIN_LOSS or observed.value >= expected.low:
@@ -168,6 +169,16 @@ def _check_of_labels(observed: Estimate) -> str:
     if observed.low is not None and observed.low <= _CHANCE:
         return " Check the labels first: an AUROC near 0.5 is also found if they belong to other patients or dates."
     return ""
+
+
+def _is_lost(found: Findings, observed: Estimate) -> bool:
+    """Return whether the AUROC is lower than in training beyond chance. An alarm rules out chance in these samples, but not in training."""
+    if observed.value is None or observed.high is None or found.trained is None:
+        return False
+    lost = found.trained - observed.value
+    if found.alarm is not None:
+        return lost > found.trained_margin
+    return lost >= MIN_LOSS and lost > math.hypot(observed.high - observed.value, found.trained_margin)
 
 
 def _recalibrate(found: Findings) -> Advice | None:
@@ -206,14 +217,21 @@ def _is_off(figure: Estimate | None, ideal: float, least: float) -> bool:
 
 def _hold(found: Findings, observed: Estimate) -> Advice:
     trained, expected = found.trained, found.expected
+    gain = "No gain is expected from another model." if found.few is None else _UNCERTAIN
     if observed.value is None or trained is None:
         reason = "The AUROC on these data or in training is not available, so the two cannot be compared."
-    elif observed.high is not None and observed.high < trained and trained - observed.value >= MIN_LOSS:
+    elif _is_lost(found, observed):
         implied = "" if expected is None else f", and the probabilities imply {estimate(expected, 3)}"
         reason = (
             f"The AUROC is {estimate(observed, 3)}, compared with {trained:.3f} in training{implied}: these patients are harder to rank, "
             "which retraining would not change."
         )
+    elif _is_lost(replace(found, trained_margin=0.0), observed):
+        reason = (
+            f"The AUROC is {estimate(observed, 3)}, compared with {trained:.3f} ± {found.trained_margin:.3f} in training: the uncertainty of both "
+            "can explain the difference."
+        )
+        gain = _UNCERTAIN
     else:
         calibration = (
             "no relevant miscalibration was found"
@@ -221,5 +239,4 @@ def _hold(found: Findings, observed: Estimate) -> Advice:
             else f"the calibration cannot be assessed ({found.unassessed})"
         )
         reason = f"The AUROC is {estimate(observed, 3)}, compared with {trained:.3f} in training, and {calibration}."
-    gain = "No gain is expected from another model." if found.few is None else _UNCERTAIN
     return Advice(action="hold", reason=reason, gain=gain)
