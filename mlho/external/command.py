@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from mlho.errors import BundleError
 from mlho.external.evaluation import as_json, evaluate_scored
 from mlho.external.monitoring import Period
-from mlho.external.new_version import labels_of_training, recalibration_result
+from mlho.external.new_version import VERSIONS, labels_of_training, recalibration_result
 from mlho.external.recalibrated import loaded, recalibrated_bundle
 from mlho.external.scores import ScoredCohort, evaluated_spec, score_cohort
 from mlho.model.bundle import Bundle
 from mlho.model.testing.records import ModelTestResult, failed_sentence
 from mlho.model.testing.runner import blocking
 from mlho.report.advice import Correction
-from mlho.report.page.html import render_evaluation
+from mlho.report.page.html import render_evaluation, render_recalibration
 from mlho.report.result import BundleTest
 from mlho.sources.files import DataRoot
 from mlho.spec.training import TrainingSpec
@@ -98,7 +98,7 @@ def recalibration_files(
     )
     return {
         **{f"bundle/{name}": content for name, content in recalibrated.files.items()},
-        "report.html": render_evaluation(evaluation).encode(),
+        "report.html": render_recalibration(evaluation, result, VERSIONS[correction]).encode(),
         "result.json": as_json(result),
     }
 

@@ -16,7 +16,8 @@ from mlho.spec.training import TrainingSpec
 from mlho.training.results.final import threshold_results
 from mlho.training.results.gates import gate_warning, judge_gates
 
-_VERSIONS = {"intercept": SHIFTED, "line": LINE}
+VERSIONS = {"intercept": SHIFTED, "line": LINE}
+"""The version of the probabilities that each correction gives."""
 
 
 def recalibration_result(
@@ -111,7 +112,7 @@ def _summary(
         ("calibration_slope", "the calibration slope"),
         ("log_loss", "the log loss"),
     ):
-        before, after = (figures[version][name] for version in (AS_DELIVERED, _VERSIONS[correction]))
+        before, after = (figures[version][name] for version in (AS_DELIVERED, VERSIONS[correction]))
         yield f"In patients not used to fit the correction, {words} is {estimate(after, 3)}; as delivered it was {estimate(before, 3)}."
     yield f"{plural(n_passed, 'test')} of the new bundle passed."
 
@@ -127,7 +128,7 @@ def _few_samples(evaluation: ExternalEvaluation) -> Iterator[str]:
 
 def _no_gain(evaluation: ExternalEvaluation, correction: Correction) -> Iterator[str]:
     figures = evaluation.recalibration.figures
-    before, after = (figures[name]["log_loss"].value for name in (AS_DELIVERED, _VERSIONS[correction]))
+    before, after = (figures[name]["log_loss"].value for name in (AS_DELIVERED, VERSIONS[correction]))
     if before is not None and after is not None and after >= before:
         yield "The correction does not lower the log loss of patients not used to fit it: the bundle as delivered is at least as good."
 

@@ -197,13 +197,13 @@ def _recalibrate(found: Findings) -> Advice | None:
     if found.unassessed is not None:
         return Advice(
             action="hold",
-            reason=f"{capitalized(' and '.join(reasons))}, but the calibration cannot be assessed ({found.unassessed}), so recalibration is not "
+            reason=f"{capitalized(', and '.join(reasons))}, but the calibration cannot be assessed ({found.unassessed}), so recalibration is not "
             "advised.",
             gain="The gain from recalibration is too uncertain to state.",
         )
     return Advice(
         action="recalibrate",
-        reason=f"{capitalized(' and '.join(reasons))}; the AUROC does not justify retraining.",
+        reason=f"{capitalized(', and '.join(reasons))}; the AUROC does not justify retraining.",
         gain=f"Expected reduction in log loss: {gain:.4f}, estimated on patients not used to fit the correction.",
         correction=correction,
     )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
+from mlho.errors import capitalized
 from mlho.report import words
 from mlho.report.bias.audit import (
     AlertGap,
@@ -75,12 +76,14 @@ def _is_hidden(period: PeriodBias) -> bool:
 
 
 def _hidden_periods(bias: BiasAudit) -> str:
-    """Count the periods of which nothing is shown; empty without any."""
-    n = sum(map(_is_hidden, bias.groups[0].periods))
-    if not n:
+    """State that periods of which nothing is shown are not listed; empty without any.
+
+    Their number is not known here: the audit leaves out periods with fewer samples than may be shown.
+    """
+    if not any(map(_is_hidden, bias.groups[0].periods)):
         return ""
     return (
-        f"Not listed: {words.plural(n, bias.unit or 'period')} in which no count and no figure may be shown."
+        f"{capitalized(bias.unit or 'period')}s of which no count and no figure may be shown are not listed."
     )
 
 

@@ -1,10 +1,10 @@
-"""Content of the page of an evaluation on other data: from its figures to formatted text and rows. Pure functions."""
+"""Content of the page of an evaluation on other data, or of a recalibration: formatted text and rows. Pure functions."""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
 from mlho.report import words
-from mlho.report.external import ExternalEvaluation
+from mlho.report.external import ExternalEvaluation, RecalibrationResult
 from mlho.report.figures import groups, performance
 from mlho.report.figures.figure import Figure
 from mlho.report.page import bias, cells
@@ -26,12 +26,16 @@ _CORRECTIONS: Final = (
 Rows = list[tuple[str, ...]]
 
 
-def content(evaluation: ExternalEvaluation) -> dict[str, Any]:
-    """Return the values of the template in addition to the evaluation itself."""
+def content(
+    evaluation: ExternalEvaluation, new: RecalibrationResult | None = None, version: str = ""
+) -> dict[str, Any]:
+    """Return the values of the template in addition to the evaluation itself; ``new`` has its row ``version`` under Recalibration."""
     return {
+        "kind": "Recalibration" if new else "Evaluation on other data",
+        "version": version,
         "sections": SECTIONS,
         "min_cell": words.min_cell_of(evaluation.spec),
-        "facts": facts(evaluation),
+        "facts": facts(evaluation, new),
         "attrition": [
             (step.rule, *map(words.counted, (step.patients, step.samples))) for step in evaluation.attrition
         ],
@@ -40,6 +44,7 @@ def content(evaluation: ExternalEvaluation) -> dict[str, Any]:
             *((rule.rule, words.count(rule.rows)) for rule in evaluation.ledger.rules if rule.rows),
         ],
         "codes": code_rows(evaluation),
+        "code_counts": code_counts(evaluation),
         "figures": figure_rows(evaluation),
         "thresholds": thresholds(evaluation),
         "charts": charts(evaluation),
@@ -53,12 +58,13 @@ def content(evaluation: ExternalEvaluation) -> dict[str, Any]:
     }
 
 
-def facts(evaluation: ExternalEvaluation) -> Rows:
-    """Return the evaluated bundle and the data of the evaluation."""
+def facts(evaluation: ExternalEvaluation, new: RecalibrationResult | None = None) -> Rows:
+    """Return the evaluated bundle, the new one of a recalibration, and the data of the evaluation."""
     dates = evaluation.index_dates
     share = evaluation.share_without_events
     return [
-        ("Bundle", evaluation.bundle_digest),
+        *([("New bundle", new.final_model.bundle_digest)] if new else []),
+        ("Recalibrated from" if new else "Bundle", evaluation.bundle_digest),
         ("Classifier", evaluation.classifier),
         ("Trained for", evaluation.trained_on),
         ("Data", evaluation.data_digest),
@@ -77,6 +83,14 @@ def code_rows(evaluation: ExternalEvaluation) -> Rows:
         for name, shifts in (("new", evaluation.codes.new), ("vanished", evaluation.codes.vanished))
         for shift in shifts
     ]
+
+
+def code_counts(evaluation: ExternalEvaluation) -> dict[str, str]:
+    """Return how many codes are new, have vanished and were compared."""
+    codes = evaluation.codes
+    if codes is None:
+        return {}
+    return {name: words.count(getattr(codes, f"n_{name}")) for name in ("new", "vanished", "compared")}
 
 
 def figure_rows(evaluation: ExternalEvaluation) -> Rows:

@@ -12,7 +12,7 @@ from mlho.printable import printable
 from mlho.report import words
 from mlho.report.comparison import Comparison, Table, comparison_tables
 from mlho.report.evolution import Evolution, evolution_figures, evolution_tables
-from mlho.report.external import ExternalEvaluation
+from mlho.report.external import ExternalEvaluation, RecalibrationResult
 from mlho.report.figures.figure import Figure
 from mlho.report.page import external, site, training
 from mlho.report.result import Result
@@ -51,6 +51,12 @@ def render_dossier(dossier: Mapping[str, Any]) -> str:
 def render_evaluation(evaluation: ExternalEvaluation) -> str:
     """Render the page of an evaluation on other data; see :func:`render_html`."""
     return _page("evaluation.html.j2", {**external.content(evaluation), "evaluation": evaluation})
+
+
+def render_recalibration(evaluation: ExternalEvaluation, new: RecalibrationResult, version: str) -> str:
+    """Render the page of a recalibrated model: its result, then the evaluation of the earlier bundle; see :func:`render_html`."""
+    shown = evaluation.model_copy(update={"summary": new.summary, "warnings": new.warnings})
+    return _page("evaluation.html.j2", {**external.content(shown, new, version), "evaluation": shown})
 
 
 def render_comparison(comparison: Comparison) -> str:

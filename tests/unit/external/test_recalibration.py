@@ -1,5 +1,6 @@
 """Recalibration on recent labels gives a new version of the model with its own tests and gates, which is promoted like any other."""
 
+import html
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -202,6 +203,28 @@ def test_the_correction_is_the_line_on_the_log_odds(place, capsys):
 
     expected = line["intercept"] + line["slope"] * np.log(old / (1 - old))
     assert np.log(new / (1 - new)) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(("more", "row"), [((), "intercept and slope"), (("--intercept",), "shifted")])
+def test_the_report_states_the_correction_and_which_bundle_its_figures_describe(place, capsys, more, row):
+    """Its head is the result of the recalibration, with the gates that failed, and not the advice to recalibrate."""
+    where, home = place
+    document = yaml.safe_load((where / "later.yaml").read_text())
+    document["spec"]["gates"] = [{"metric": "auroc", "min": 0.99}]
+    (where / "strict.yaml").write_text(yaml.safe_dump(document))
+    capsys.readouterr()
+    bundle, spec = f"run:{home.finished.run_id}", str(where / "strict.yaml")
+    mlho(where, "recalibrate", bundle, "--spec", spec, "--name", "reported", "--json", *more)
+    result = json.loads(capsys.readouterr().out)
+    page = (where / "store" / "runs" / result["run"] / "report.html").read_text()
+
+    assert all(html.escape(sentence) in page for sentence in [*result["summary"], *result["warnings"]])
+    assert "1 of 2 gates failed" in page
+    assert "Advice: recalibrate" not in page
+    assert "The bundle is not changed" not in page
+    assert f"its figures are the row “{row}” under Recalibration" in page
+    assert result["recalibrated_from"] in page
+    assert result["final_model"]["bundle_digest"] in page
 
 
 def test_the_new_version_is_listed_shown_promoted_scored_and_rolled_back(place, capsys, tmp_path):
@@ -448,7 +471,6 @@ def test_a_failed_gate_keeps_the_version_and_blocks_its_promotion(place, capsys,
         "strict",
     )
     assert "1 of 2 gates failed" in capsys.readouterr().out
-
     code = parser.main(
         ["promote", "strict", "--channel", "staging", "--why", "try", "--store", str(where / "store")]
     )
