@@ -382,7 +382,7 @@ def _summary(a: RunFacts, b: RunFacts, changes: Changes) -> list[str]:
         )
     n_shifted = sum(feature.is_shifted for feature in changes.features)
     said.append(
-        f"Stable features: {turnover(changes)}; the odds ratio of {n_shifted} differs between the runs."
+        f"Stable features: {turnover(changes)}; the odds ratio differs between the runs for {n_shifted or 'none'}."
     )
     return said
 

@@ -1,5 +1,6 @@
 """The comparison of two training runs, as numbers and as tables of text."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final, Literal
@@ -72,13 +73,13 @@ def _cohort_table(a: RunSize, b: RunSize, names: tuple[str, str, str]) -> Table:
 def _performance_tables(changes: Changes, names: tuple[str, str, str]) -> list[Table]:
     return [
         (
-            "Performance: mean over the test sets of each run",
+            "Performance: mean over the test sets of each run (95 % CI)",
             ("Figure", *names),
             [
                 (
                     words.metric_name(figure.metric),
-                    words.spread(figure.a, 3),
-                    words.spread(figure.b, 3),
+                    words.brief(figure.a),
+                    words.brief(figure.b),
                     difference(figure.difference),
                 )
                 for figure in changes.performance
@@ -172,8 +173,10 @@ def difference(estimate: Estimate) -> str:
 
 
 def plain(value: Any) -> str:
-    """Format a value of a specification; a dash where a run does not have the field."""
-    return words.DASH if value is None else words.cut(str(value))
+    """Format a value of a specification as JSON, a text without quotes; a dash where a run does not have the field."""
+    if value is None:
+        return words.DASH
+    return words.cut(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def _share(n: int | None, total: int) -> str:

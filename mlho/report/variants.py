@@ -45,7 +45,7 @@ def variant_tables(comparison: VariantComparison) -> list[Table]:
     """Return title, columns and rows: the paired differences, then the stable features and the changes of each variant."""
     name = comparison.base.name
     paired: list[tuple[str, ...]] = [
-        (name, words.spread(comparison.auroc, 3), *[words.DASH] * len(FIGURES), words.DASH)
+        (name, words.brief(comparison.auroc), *[words.DASH] * len(FIGURES), words.DASH)
     ]
     paired += [_paired(variant) for variant in comparison.variants]
     others: list[tuple[str, ...]] = [
@@ -66,8 +66,8 @@ def variant_tables(comparison: VariantComparison) -> list[Table]:
             paired,
         ),
         (
-            f"Stable features that enter and leave, compared with those of {name}",
-            ("Run", "Changed fields", "Enter", "Leave", "Shift"),
+            f"Stable features, compared with those of {name}",
+            ("Run", "Changed fields", "Enter", "Leave", "Odds ratio differs"),
             others,
         ),
     ]
@@ -78,4 +78,4 @@ def _paired(variant: VariantResult) -> tuple[str, ...]:
         shown = [f"{words.ABSENT} ({variant.paired.reason})", *[words.DASH] * (len(FIGURES) - 1)]
     else:
         shown = [difference(variant.paired.differences[figure]) for figure in FIGURES]
-    return variant.run.name, words.spread(variant.auroc, 3), *shown, words.count(variant.paired.n_samples)
+    return variant.run.name, words.brief(variant.auroc), *shown, words.count(variant.paired.n_samples)

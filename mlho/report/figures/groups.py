@@ -139,21 +139,24 @@ def _points(periods: Sequence[PeriodBias], metric: str) -> tuple[tuple[int, floa
 
 def pictograms(result: Result) -> list[Figure]:
     """Draw 100 samples at each threshold that was tried."""
+    return [
+        _pictogram(number, rule, counts)
+        for number, (rule, counts) in enumerate(flagged_of_hundred(result).items(), start=1)
+    ]
+
+
+def flagged_of_hundred(result: Result) -> dict[str, dict[str, int]]:
+    """Return of 100 samples the numbers ``hit``, ``false``, ``missed`` and ``rest`` at each threshold that was tried."""
     rules = sorted({key.partition("/")[0] for key in result.headline if "/" in key})
-    found: list[Figure] = []
-    for rule in rules:
-        counts = _of_hundred(result, rule)
-        if counts is not None:
-            found.append(_pictogram(len(found) + 1, rule, counts))
-    return found
+    return {rule: counts for rule in rules if (counts := _of_hundred(result, rule)) is not None}
 
 
 def _pictogram(number: int, rule: str, counts: Mapping[str, int]) -> Figure:
     title = words.capitalized(words.rule_words(rule))
     n_flagged, n_cases = counts["hit"] + counts["false"], counts["hit"] + counts["missed"]
     reading = (
-        f"Of 100 patients, {n_cases} {_have(n_cases)} the outcome. The model flags {n_flagged}, of whom {counts['hit']} "
-        f"{_have(counts['hit'])} the outcome."
+        f"Of 100 patients, {n_cases} {have(n_cases)} the outcome. The model flags {n_flagged}, of whom {counts['hit']} "
+        f"{have(counts['hit'])} the outcome."
     )
     name = f"hundred_{number}"
     return Figure(
@@ -170,7 +173,8 @@ def _pictogram(number: int, rule: str, counts: Mapping[str, int]) -> Figure:
     )
 
 
-def _have(n: int) -> str:
+def have(n: int) -> str:
+    """Return ``has`` or ``have``."""
     return "has" if n == 1 else "have"
 
 

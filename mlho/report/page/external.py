@@ -49,8 +49,7 @@ def content(
         "thresholds": thresholds(evaluation),
         "charts": charts(evaluation),
         "corrections": [
-            (name, words.estimate(getattr(evaluation.recalibration, field), 3))
-            for name, field in _CORRECTIONS
+            (name, words.brief(getattr(evaluation.recalibration, field))) for name, field in _CORRECTIONS
         ],
         "recalibrated": recalibrated(evaluation.recalibration.figures),
         "bias": bias.content(evaluation.bias),

@@ -96,7 +96,7 @@ def index_content(site: Site, pages: Mapping[str, str]) -> dict[str, Any]:
             (
                 channel.name,
                 _link(pages.get(channel.model), channel.model),
-                f"{_time(channel.at)} UTC",
+                _time(channel.at),
                 channel.who,
                 f"{channel.why} (gates were overridden)" if channel.forced else channel.why,
                 str(channel.number),

@@ -13,6 +13,7 @@ from mlho.report.svg.canvas import Scale, line, marker, polygon, polyline, svg, 
 WIDTH: Final = 380.0
 HEIGHT: Final = 170.0
 _LEFT: Final = 62.0
+_MARK: Final = 2.6
 _MAX_MARKED: Final = 45  # with more days, marks would cover the line
 
 
@@ -59,7 +60,7 @@ def timeline(
     parts += [_piece(list(group), x, y) for is_there, group in pieces if is_there]
     if len(values) <= _MAX_MARKED:
         parts += [
-            marker(x.at(day_value.day.toordinal()), y.at(day_value.value), "circle", "point", 2.6)
+            marker(x.at(day_value.day.toordinal()), y.at(day_value.value), "circle", "point", _MARK)
             for day_value in values
             if day_value.value is not None
         ]
@@ -93,10 +94,13 @@ def _axes(x: Scale, y: Scale, first: dt.date, last: dt.date) -> str:
 
 
 def _piece(values: Sequence[DayValue], x: Scale, y: Scale) -> str:
-    """Return the line through days that all have a value, and the band of their intervals."""
+    """Return the line through days that all have a value, and the band of their intervals; a mark for a day alone."""
     places = [(x.at(day_value.day.toordinal()), day_value) for day_value in values]
     upper = [(at, y.at(day_value.high)) for at, day_value in places if day_value.high is not None]
     lower = [(at, y.at(day_value.low)) for at, day_value in places if day_value.low is not None]
     band = polygon([*upper, *reversed(lower)], "band") if len(upper) > 1 else ""
     points = [(at, y.at(day_value.value)) for at, day_value in places if day_value.value is not None]
-    return band + (polyline(points, "bold") if len(points) > 1 else "")
+    if len(points) > 1:
+        return band + polyline(points, "bold")
+    whisker = line(*upper[0], *lower[0], "whisker") if upper and lower else ""
+    return whisker + marker(*points[0], "circle", "point", _MARK)

@@ -21,7 +21,8 @@ from scheduler.engine.process_pool import call_beside
 if TYPE_CHECKING:
     from mlho.external.changes import Change
 
-_COLUMNS: Final = ("month", "code", "change", "before", "after")
+_COLUMNS: Final = ("Month", "Code", "Change", "Before", "After")
+_MEANING: Final = "share of patients with the code in the year before and after, or odds ratio (OR)"
 ABOUT: Final = """\
 Read the tables of a specification, and print the months in which something changed abruptly:
 
@@ -79,7 +80,8 @@ def _page(name: str, named: "Mapping[str, tuple[list[Change], list[str]]]") -> s
         for sentence in (*sentences, f"{plural(len(changes), 'change')}.")
     ]
     tables = [
-        (f"Changes in the tables of {run}", _COLUMNS, _rows(changes)) for run, (changes, _) in named.items()
+        (f"Changes in the tables of {run}: {_MEANING}", _COLUMNS, _rows(changes))
+        for run, (changes, _) in named.items()
     ]
     return render_changes(name, summary, tables)
 

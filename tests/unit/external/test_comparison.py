@@ -9,7 +9,7 @@ import pytest
 
 import scheduler.cli.parser
 from mlho.errors import SpecError
-from mlho.report.comparison import comparison_tables
+from mlho.report.comparison import comparison_tables, plain
 from mlho.store.local import LocalStore
 from scheduler.cli.evaluation.compare import run_facts_of
 from tests.builders import make_tables, run_inline, write_tables
@@ -69,6 +69,7 @@ def test_a_lost_code_is_found_with_its_feature_and_its_price(compared):
 
     assert [(code.code, code.b) for code in comparison.codes] == [("I10", 0)]
     assert (comparison.codes_only_a, comparison.codes_only_b) == (1, 0)
+    assert comparison.summary[-1].endswith("the odds ratio differs between the runs for none.")
     assert any(
         feature.change == "leaves" and feature.id.startswith("I10|") for feature in comparison.features
     )
@@ -92,6 +93,16 @@ def test_another_specification_is_named_by_field(compared):
 
     assert [(field.field, field.a, field.b) for field in comparison.spec] == [("validation.seed", 7, 8)]
     assert comparison.paired.reason is None
+
+
+def test_a_field_of_a_specification_is_written_as_in_the_specification():
+    """A list of texts has the quotes of JSON, and a text has none."""
+    assert [plain(value) for value in (["RX:*"], True, "glmboost", None)] == [
+        '["RX:*"]',
+        "true",
+        "glmboost",
+        "–",
+    ]
 
 
 def test_runs_on_other_patients_are_compared_unpaired(compared):

@@ -1,7 +1,10 @@
 """The questions of a reviewer are answered from the result alone."""
 
+import re
+
 from mlho.report.bias.audit import BiasAudit
 from mlho.report.checks import Check, Leakage
+from mlho.report.figures.groups import pictograms
 from mlho.report.page.bias import content
 from mlho.report.page.limits import limits
 from mlho.report.page.questions import questions
@@ -19,11 +22,26 @@ def check(name, verdict="passed", n_findings=0, note=""):
 
 
 def test_every_question_has_an_answer_and_a_section(result):
-    """There are eight questions, and each answer names a section of the page."""
+    """There are nine questions, and each answer names a section of the page."""
     found = questions(result)
 
-    assert len(found) == 8
+    assert len(found) == 9
     assert all(answer and section in SECTIONS for _, answer, section in found)
+
+
+def test_the_patients_flagged_of_100_are_those_of_the_pictures(result):
+    """At each threshold, the answer has the numbers under the picture of 100 patients."""
+    answer = answers(result)["What happens to 100 patients?"]
+
+    pictures = pictograms(result)
+    assert pictures
+    for picture in pictures:
+        n_cases, n_flagged, n_hit = re.findall(r"\d+", picture.reading)[1:]
+        rule = picture.title[0].lower() + picture.title[1:]
+        assert re.match(rf"{n_cases} of 100 (has|have) the outcome\.", answer)
+        assert re.search(rf"“{re.escape(rule)}” {n_flagged}, of whom {n_hit} (has|have) it", answer)
+    without = result.model_copy(update={"headline": {}})
+    assert answers(without)["What happens to 100 patients?"].startswith("Not known")
 
 
 def test_the_largest_rule_of_the_ledger_is_named(result):

@@ -1,3 +1,4 @@
+import datetime as dt
 import re
 import time
 import xml.etree.ElementTree as ET
@@ -12,6 +13,7 @@ from mlho.report.svg import charts, curves
 from mlho.report.svg.canvas import WIDE_WIDTH, Scale, fitted_text, linear_ticks, log_ticks, text_width
 from mlho.report.svg.charts import Row
 from mlho.report.svg.curves import mean_curve, value_at
+from mlho.report.svg.timeline import DayValue, timeline
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -218,6 +220,21 @@ def test_a_mean_over_test_sets_that_are_not_drawn_has_no_interval():
     lines = [{"x": [0, 1], "y": [v, v]} for v in (0.4, 0.5, 0.6)]
 
     assert mean_curve(lines, [0.5], overlap=None).low is None
+
+
+def test_a_month_between_months_without_a_figure_is_drawn():
+    """A line needs two neighbours. A value alone is a mark with its interval, also where the chart has too many days for marks."""
+    days = [dt.date(2011 + month // 12, month % 12 + 1, 1) for month in range(60)]
+    known = {10: 0.7, 11: 0.71, 20: 0.68}
+    values = [
+        DayValue(day, known.get(i), *((known[i] - 0.1, known[i] + 0.1) if i in known else ()))
+        for i, day in enumerate(days)
+    ]
+
+    picture = timeline("t", "AUROC", "By month.", values)
+
+    assert picture.count("<circle") == picture.count('class="whisker"') == 1
+    assert picture.count("<polyline") == picture.count("<polygon") == 1
 
 
 def test_the_title_of_an_axis_is_not_cut_off_on_a_phone():

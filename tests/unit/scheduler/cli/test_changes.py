@@ -102,6 +102,7 @@ def test_the_table_names_months_and_codes(cohort, tmp_path, capsys):
     assert shown.count("<tr>") - 1 == n_rows > 20
     assert read_truth(cohort).shift["new_drug"] in shown
     assert "2015-10: " in shown
+    assert "share of patients with the code in the year before and after, or odds ratio (OR)" in shown
 
 
 def test_without_a_change_there_is_no_table(tmp_path, capsys):

@@ -341,6 +341,8 @@ def test_the_command_compares_the_versions_of_a_model(two_runs, tmp_path, comman
     (page,) = [key.removeprefix("site/") for key in store.keys("site/compare-")]
     assert {older, newer} == set(page.split("-")[1:3])
     assert "2 runs, 1 model, 1 channel; 2 new pages." in output.out
+    since = store.get(INDEX).decode().partition("Since (UTC)")[2].partition("</table>")[0]
+    assert re.search(r">\s*<time>\d{4}-\d\d-\d\d \d\d:\d\d</time>\s*<", since)
     assert f'href="{page}"' in model_page(store, "small")
     assert "Comparison of two runs" in store.get(f"site/{page}").decode()
     assert "2 runs, 1 model, 1 channel; 0 new pages." in command("site", store=store.root).out
