@@ -52,6 +52,7 @@ class Confidence(Part):
     high95: float | None = None
     low99: float | None = None
     high99: float | None = None
+    """Plain t-intervals over the iterations, as in R. The iterations share patients, so they are not confidence intervals of the effect."""
     reason: str | None = None
     """Why the interval is absent: used by one iteration only, or all odds ratios are equal."""
 

@@ -95,15 +95,24 @@ def confidence_forest(result: Result) -> Figure | None:
         result,
         "confidence",
         "Odds ratios over the iterations",
-        "Per standard deviation: the mean over the iterations that used the feature, with a 95 % t-interval. Penalisation shrinks the odds "
-        "ratios towards 1, so they show direction and consistency rather than effect size.",
+        "Per standard deviation: the mean over the iterations that used the feature, with the 95 % t-interval of R MLHO. Penalisation shrinks the "
+        "odds ratios towards 1, and the iterations share patients, so the interval is too narrow for the effect, the more so with more "
+        "iterations. Both show direction and consistency rather than effect size.",
         "Odds ratio per SD, mean over iterations (log scale)",
         known,
+        interval="t-interval over the iterations",
     )
 
 
 def _forest(
-    result: Result, name: str, title: str, reading: str, axis: str, known: Sequence[Odds]
+    result: Result,
+    name: str,
+    title: str,
+    reading: str,
+    axis: str,
+    known: Sequence[Odds],
+    *,
+    interval: str = "95 % CI",
 ) -> Figure | None:
     if not known:
         return None
@@ -125,7 +134,7 @@ def _forest(
         title,
         reading + more,
         *both(lambda width: charts.forest(name, title, rows, bounds, axis, width=width)),
-        ("Feature", "Odds ratio (95 % CI)", "Confidence score"),
+        ("Feature", f"Odds ratio ({interval})", "Confidence score"),
         tuple(
             (
                 _with_unit(feature.words, unit),

@@ -220,6 +220,16 @@ def test_the_units_of_the_odds_ratios_are_in_the_table(page):
         assert f">{name}</th>" in page
 
 
+def test_the_interval_over_iterations_is_not_called_a_confidence_interval(page):
+    """The iterations share patients: the t-interval of 20 iterations contains the true odds ratio in about a fifth of cohorts."""
+    figure = page[page.index("Odds ratios over the iterations") :]
+    table = figure[: figure.index("</table>")]
+
+    assert "Odds ratio (t-interval over the iterations)" in table
+    assert "too narrow for the effect" in table
+    assert "Odds ratio (95 % CI)" not in table
+
+
 def test_a_predictive_run_does_not(page):
     """The report of a predictive run does not say "not predictive"."""
     assert "not predictive" not in page
