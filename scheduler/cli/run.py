@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, overload
 
+import yaml
+
 from mlho.errors import MlhoError, SpecError, plural
 from mlho.processes import STOP_SECONDS, is_interrupt, stopping_on_sigterm, usable_cpus
 from mlho.settings import store_patience
@@ -17,8 +19,8 @@ from mlho.steps.base import Task
 from mlho.steps.commit_log import CommitLog
 from mlho.steps.records import Outcome
 from mlho.store import open_store
-from mlho.store.base import Store
-from mlho.store.keys import RUNS
+from mlho.store.base import Store, get_if_present
+from mlho.store.keys import RUNS, run_key
 from mlho.store.probe import COMPAT_WORDS, probe_store
 from scheduler.api.resource import load_checked
 from scheduler.cli import terminal
@@ -35,6 +37,7 @@ from scheduler.engine.plan import Manifest, left_out_facts
 from scheduler.engine.prepare import prepare
 from scheduler.engine.process_pool import LocalPool
 from scheduler.engine.progress import FanOut, LocalCounts
+from scheduler.engine.publication import spec_yaml
 from scheduler.engine.training_run import TrainingRun
 from scheduler.runs.stored import headline_of, stored_runs
 from scheduler.site.pages import INDEX
@@ -127,7 +130,24 @@ def prepare_with_warnings(
     """Return a prepared run. Print warnings about its tables."""
     run = prepare(spec, spec_path, store, inspect=inspect_before_run)
     print_left_out(run.manifest)
+    _warn_of_kept_metadata(run)
     return run
+
+
+def _warn_of_kept_metadata(run: "TrainingRun | ScoringRun") -> None:
+    """Warn if the store has the run with other metadata: these are not part of the id, and the first ones stay."""
+    stored = get_if_present(run.store, run_key(run.run_id, "spec.yaml"))
+    try:
+        before = {} if stored is None else dict(yaml.safe_load(stored)["metadata"])
+    except (yaml.YAMLError, LookupError, TypeError, ValueError):
+        return  # mlho list shows it as damaged
+    now = yaml.safe_load(spec_yaml(run.spec))["metadata"]
+    other = sorted(name for name in {**before, **now} if before.get(name) != now.get(name))
+    if before and other:
+        terminal.print_warning(
+            f"The store has this run already, under the name {before.get('name')}: its data and settings are the same. It keeps its metadata; "
+            f"not taken over: {', '.join(other)}. To change them, delete the run first: mlho delete {run.run_id}"
+        )
 
 
 def print_left_out(manifest: Manifest) -> None:

@@ -7,7 +7,11 @@ import pytest
 import yaml
 
 from mlho.errors import SpecError
+from mlho.spec.training import load_spec
+from mlho.store.local import LocalStore
 from scheduler.cli.listing import checked_output
+from scheduler.cli.run import prepare_with_warnings
+from scheduler.engine.training_run import TrainingRun
 from tests.builders import call_command, make_tables, write_spec
 from tests.unit.scoring.conftest import make_score_document, train
 
@@ -97,3 +101,22 @@ def test_an_export_says_that_the_options_of_a_cluster_are_not_used(tmp_path, cap
     output = call_command(["export", "a", "--namespace", "trials"], tmp_path, capsys)
 
     assert "--context and --namespace are ignored" in output.err
+
+
+def test_a_run_with_another_name_says_that_the_store_keeps_the_first(place, tmp_path, capsys):
+    """Names and texts are not part of a run's id: under its new name the run would not be found."""
+    copytree(place, tmp_path, dirs_exist_ok=True)
+    store = LocalStore(tmp_path / "store")
+
+    def prepared(name: str) -> tuple[TrainingRun, str]:
+        path = write_spec(tmp_path, name=name)
+        return prepare_with_warnings(load_spec(path), path, store), capsys.readouterr().err
+
+    run, before = prepared("first")
+    run.describe()
+    _, same = prepared("first")
+    _, other = prepared("second")
+
+    assert "The store has this run" not in before + same
+    assert "under the name first: its data and settings are the same" in other
+    assert f"not taken over: name. To change them, delete the run first: mlho delete {run.run_id}" in other
