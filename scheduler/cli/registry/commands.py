@@ -4,7 +4,9 @@ import argparse
 import datetime as dt
 import getpass
 import os
+import re
 import socket
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +35,7 @@ from scheduler.runs.channels import Channel, channel_names, checked_name, inspec
 from scheduler.runs.stored import MODELS, finished_run, stored_runs
 
 _MAX_WORDS: Final = 1000
+_DIGEST: Final = re.compile("[0-9a-f]{64}")
 _CHANNEL_HELP: Final = "name of the channel, such as production"
 
 MODELS_ABOUT: Final = """\
@@ -190,6 +193,8 @@ def _audit(options: AuditOptions) -> int:
     store = existing_store(options)
     names = channel_names(store) if options.channel is None else [checked_name(options.channel)]
     channels = [inspect_channel(store, name) for name in names]
+    if options.includes is not None:
+        _check_digest(options.includes, channels)
     if options.json:
         terminal.print_json([_facts(channel) for channel in channels])
     else:
@@ -216,6 +221,16 @@ def _audit(options: AuditOptions) -> int:
             f"{'; '.join(faults)}. Find out who changed the store, and restore them from a backup."
         )
     return 0
+
+
+def _check_digest(digest: str, channels: Sequence[Channel]) -> None:
+    """Refuse a text that is no digest of an entry: its absence does not mean that entries were removed."""
+    is_of_bundle = any(entry.bundle == digest for channel in channels for entry in channel.entries)
+    if is_of_bundle or not _DIGEST.fullmatch(digest):
+        got = "the digest of a bundle" if is_of_bundle else "another text"
+        raise SpecError(
+            f"--includes: expected the digest of an entry, 64 hexadecimal digits; got {got}. A promotion prints it in the line “entry”."
+        )
 
 
 def _facts(channel: Channel) -> dict[str, Any]:

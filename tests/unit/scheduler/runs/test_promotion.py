@@ -434,6 +434,9 @@ def test_the_commands_from_training_to_production_and_back(command, two_runs, ol
     assert "Whole: 3 entries" in output_of("audit", "--channel", "production").out
     output_of("audit", "--includes", back["digest"])
     assert command("audit", "--includes", "0" * 64, store=root).code == 1
+    for mistaken, got in ((back["digest"][:12], "another text"), (back["bundle"], "the digest of a bundle")):
+        refused = command("audit", "--includes", mistaken, store=root)
+        assert (refused.code, f"got {got}" in refused.err) == (2, True)
     assert command("delete", newer, "--yes", store=root).code == 2
     assert "Kept run" in output_of("prune", "--keep", "1", "--older-than", "0h", "--yes").err
 
