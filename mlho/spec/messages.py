@@ -46,6 +46,7 @@ _EXAMPLES: Final[Mapping[str, str]] = {
     "index": "index: {column: index_date}",
     "levelCuts": "levelCuts: [1, 2, 3]",
     "metadata": "metadata: {name: readmission}",
+    "partitionedBy": "partitionedBy: patient",
     "plausibleYears": "plausibleYears: [1900, 2299]",
     "tables": "tables: {events: events/, labels: labels.csv}",
     "windows": "windows: [90, 365]",

@@ -1,5 +1,6 @@
 """The commands that list the runs of a store and read one of them: ``mlho list``, and the functions that other commands share with it."""
 
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -111,7 +112,7 @@ def _is_there(address: str) -> bool:
 def checked_output(path: Path | None, option: str, *, is_folder: bool = False) -> None:
     """Refuse a file or folder of an option that cannot be written, before any work is done.
 
-    Raise SpecError if the file is a folder, the folder is a file, or the folder of the file does not exist.
+    Raise SpecError if the file is a folder, the folder is a file, the folder of the file does not exist, or this user may not write there.
     """
     if path is None:
         return
@@ -123,6 +124,9 @@ def checked_output(path: Path | None, option: str, *, is_folder: bool = False) -
         raise SpecError(
             f"{option} {path}: its folder does not exist. Create the folder, or give another file."
         )
+    nearest = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not os.access(nearest, os.W_OK):
+        raise SpecError(f"{option} {path}: not writable for this user. Give another place.")
 
 
 def find_id(store: Store, wanted: str | None) -> str:

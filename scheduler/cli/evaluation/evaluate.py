@@ -80,7 +80,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(options: EvaluateOptions) -> int:
-    checked_output(options.out, "--out", is_folder=True)
+    checked_output(options.out or Path(), "--out", is_folder=True)
     _refuse_other_report(options.out)
     store = usable_store(options) if options.publish else store_to_read(options, options.bundle)
     source = bundle_now(BundleSource(uri=options.bundle), store)

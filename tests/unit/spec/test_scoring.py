@@ -76,7 +76,7 @@ def test_an_index_is_one_of_three(index, date, none):
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
-        ("data.partitionedBy", None, "spec.data.partitionedBy: is missing"),
+        ("data.partitionedBy", None, "spec.data.partitionedBy: is missing. Such as partitionedBy: patient."),
         ("data.partitionedBy", "nothing", "spec.data.partitionedBy: expected patient"),
         ("index", None, "spec.index: is missing"),
         ("index", {}, "give exactly one"),

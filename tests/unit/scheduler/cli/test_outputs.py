@@ -42,6 +42,17 @@ def test_an_output_that_cannot_be_written_is_refused(name, is_folder, problem, t
         checked_output(tmp_path / name, "--to", is_folder=is_folder)
 
 
+@pytest.mark.parametrize(
+    ("path", "is_folder"), [("page.html", False), ("page.html", True), ("new/sub", True)]
+)
+def test_an_output_in_a_read_only_folder_is_refused(path, is_folder, tmp_path, monkeypatch):
+    """An evaluation of hours would otherwise end with “Permission denied”."""
+    monkeypatch.setattr("os.access", lambda place, mode: Path(place) != tmp_path)
+
+    with pytest.raises(SpecError, match=r"--out .*: not writable for this user. Give another place."):
+        checked_output(tmp_path / path, "--out", is_folder=is_folder)
+
+
 @pytest.mark.parametrize("path", [None, "new.html", "file"])
 def test_an_output_that_can_be_written_is_accepted(path, tmp_path):
     """A file may be replaced."""
