@@ -23,7 +23,7 @@ FIELDS: Final = frozenset(
         "event", "level", "timestamp",
         "run_id", "other_run_id", "task", "step", "stage", "iteration", "fold", "block", "partition", "attempt", "outcome",
         "seconds", "n_tasks", "n_done", "n_new", "n_bytes", "n_patients", "n_samples", "n_rows", "n_items", "n_keys", "workers",
-        "error_kind", "error", "warning", "store", "result_digest", "bundle_digest", "auroc",
+        "error_kind", "error", "warning", "note", "store", "result_digest", "bundle_digest", "auroc",
     }
 )  # fmt: skip
 
@@ -37,15 +37,16 @@ class Logger:
     def __init__(self) -> None:
         self._level = logging.NOTSET
         self._set_up: Callable[[], None] | None = None
+        self._is_configured = False
 
     def configure(self, level: int, set_up: Callable[[], None]) -> None:
         """Write events of this level and above. ``set_up`` is called before the first one."""
-        self._level, self._set_up = level, set_up
+        self._level, self._set_up, self._is_configured = level, set_up, True
 
     @property
     def is_on(self) -> bool:
-        """Whether warnings are written."""
-        return self._level <= logging.WARNING
+        """Whether this process has configured its log, and writes warnings to it."""
+        return self._is_configured and self._level <= logging.WARNING
 
     def __getattr__(self, method: str) -> Any:
         level = logging.ERROR if method == "exception" else getattr(logging, method.upper())

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final, TextIO
 
-from scheduler.cli.terminal import Display, Track, print_note
+from scheduler.cli.terminal import Display, Track, print_progress
 from scheduler.engine.progress import Facts
 
 EVENT: Final = "progress"
@@ -39,7 +39,7 @@ class JsonProgress(Display):
 class JsonTrack(Track):
     """The JSON lines of one run."""
 
-    write: Callable[[str], None] = print_note
+    write: Callable[[str], None] = print_progress
     clock: Callable[[], float] = field(default=time.monotonic, kw_only=True)
     _shown: Facts = field(default=Facts(), init=False)
     _latest: Facts = field(default=Facts(), init=False)

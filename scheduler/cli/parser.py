@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _print_stopped()
     except MlhoError as error:
-        terminal.err.print(f"[bold red]error:[/] {_escaped(error)}")
+        terminal.print_error(error)
         return error.exit_code
     except BrokenPipeError:
         _drop_output()  # the reader has closed the pipe
@@ -129,7 +129,7 @@ def _drop_output() -> None:
 
 
 def _print_stopped() -> int:
-    terminal.err.print("\nStopped. Committed results are kept: run the same command to continue.")
+    terminal.print_note("\nStopped. Committed results are kept: run the same command to continue.")
     return INTERRUPTED
 
 
@@ -140,14 +140,8 @@ def _print_system_error(error: OSError) -> int:
             f" Free some space, and run the same command again. Temporary files are in {tempfile.gettempdir()}; TMPDIR names another "
             "folder."
         )
-    terminal.err.print(f"[bold red]error:[/] {_escaped(words)}")
+    terminal.print_error(words)
     return MlhoError.exit_code
-
-
-def _escaped(text: object) -> str:
-    from rich.markup import escape
-
-    return escape(str(text))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -408,7 +402,7 @@ def _report(options: ReportOptions) -> int:
     path = store.path(run_key(run, "report.html"))
     terminal.print_line(str(path))
     if options.open and not webbrowser.open(path.absolute().as_uri()):
-        terminal.err.print("No browser was found here. Open the file in one, or copy it: mlho export.")
+        terminal.print_note("No browser was found here. Open the file in one, or copy it: mlho export.")
         return 1
     return 0
 
@@ -416,7 +410,7 @@ def _report(options: ReportOptions) -> int:
 def _demo(options: DemoOptions) -> int:
     from scheduler.cli.demo import check_planted, make_demo
 
-    terminal.err.print(f"Making {options.patients:,} patients with known effects in {options.folder} …")
+    terminal.print_note(f"Making {options.patients:,} patients with known effects in {options.folder} …")
     spec_path = make_demo(options.folder, n_patients=options.patients)
     run = prepare_with_warnings(load_spec(spec_path), spec_path, usable_store(options))
     finished = carry_out_one(run, run.spec.metadata.name, options)

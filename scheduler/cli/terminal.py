@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.markup import escape
 from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
@@ -19,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mlho.errors import plural
-from mlho.log import log
+from mlho.log import error_fields, log
 from mlho.printable import printable, printable_json
 from mlho.report.gates import gates_in_words
 from scheduler.engine.manifest import left_out_sentences
@@ -80,9 +81,26 @@ def print_lines(lines: Iterable[str]) -> None:
         print_line(line)
 
 
-def print_note(text: str) -> None:
-    """Print a note or a warning on standard error, without markup."""
+def print_progress(text: str) -> None:
+    """Print a line of progress on standard error, without markup."""
     err.print(text, markup=False)
+
+
+def print_note(text: str) -> None:
+    """Print a note on standard error, without markup; with a JSON log, as an event."""
+    if log.is_on:
+        log.info("note_given", note=text.strip())
+    else:
+        print_progress(text)
+
+
+def print_error(error: Exception | str) -> None:
+    """Print the error that ends a command on standard error; with a JSON log, as an event."""
+    if log.is_on:
+        fields = {"error": error} if isinstance(error, str) else error_fields(error)
+        log.error("command_failed", **fields)
+    else:
+        err.print(f"[bold red]error:[/] {escape(str(error))}")
 
 
 def print_warning(sentence: str) -> None:
@@ -210,7 +228,7 @@ class ProgressLines(Display):
 class StageLines(Track):
     """The lines of one run."""
 
-    write: Callable[[str], None] = print_note
+    write: Callable[[str], None] = print_progress
     clock: Callable[[], float] = field(default=time.monotonic, kw_only=True)
     _tenths: dict[str, int] = field(default_factory=dict, init=False)
     _began: dict[str, float] = field(default_factory=dict, init=False)

@@ -60,7 +60,7 @@ def renew(store: Store, address: str) -> None:
     """Write the site after a command has changed the store. A failure is only a warning."""
     reason = renew_site(store, render_comparison=_renderer(address))
     if reason is not None:
-        terminal.print_note(f"Warning: the site was not written: {reason.rstrip('.')}.")
+        terminal.print_warning(f"The site was not written: {reason.rstrip('.')}.")
 
 
 def _renderer(address: str) -> Renderer:

@@ -1,6 +1,7 @@
 """Terminal output of the command."""
 
 import io
+import json
 import os
 import re
 import subprocess
@@ -252,3 +253,27 @@ def test_a_closed_standard_error_ends_no_command():
     os.close(writer)
 
     assert (done.returncode, done.stdout) == (0, b"done\n")
+
+
+def test_with_a_json_log_every_note_and_error_is_an_event():
+    """Notes, such as the command that starts a worker, warnings and the last error are lines of JSON; progress stays as it is."""
+    program = (
+        "from mlho.log import configure\n"
+        "from scheduler.cli import terminal\n"
+        "configure('json', verbose=True)\n"
+        "terminal.print_note('Start workers: worker [--slots 2]')\n"
+        "terminal.print_warning('few patients')\n"
+        "terminal.print_error('disk: full.')\n"
+        "terminal.print_progress('plain')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, check=True)
+    *events, last = done.stderr.splitlines()
+
+    assert last == "plain"
+    assert [
+        {key: value for key, value in json.loads(line).items() if key != "timestamp"} for line in events
+    ] == [
+        {"event": "note_given", "level": "info", "note": "Start workers: worker [--slots 2]"},
+        {"event": "warning_found", "level": "warning", "warning": "few patients"},
+        {"event": "command_failed", "level": "error", "error": "disk: full."},
+    ]
