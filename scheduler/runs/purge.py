@@ -1,12 +1,13 @@
 """Find and delete all data that a store holds on given patients.
 
-A training run holds the rows of its patients in artifacts, and its bundle was trained on them. A scoring run holds
-scores. Bundles contain no patient's rows. A bundle is therefore not deleted, but withdrawn by another promotion.
+A training run holds the rows of its patients in artifacts, and its bundle was trained on them; a recalibration has the same model. A
+scoring run holds scores. Bundles contain no patient's rows. A bundle is therefore not deleted, but withdrawn by another promotion.
 """
 
 import datetime as dt
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from typing import Final
 
 from mlho.errors import ArtifactDamaged, SpecError
 from mlho.steps.base import verified_blob
@@ -17,7 +18,9 @@ from mlho.store.keys import COMMITS, blob_key
 from scheduler.runs.channels import channel_names, inspect_channel, kept_runs
 from scheduler.runs.deletion import Deletion, delete_runs
 from scheduler.runs.record import RunState, used_tasks
-from scheduler.runs.stored import MODELS, StoredRun, read_document, stored_runs
+from scheduler.runs.stored import MODELS, RECALIBRATION, StoredRun, read_document, stored_runs
+
+_MODEL: Final = "the model of another run"
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,8 @@ def find_patients(store: Store, patient_ids: Set[str]) -> Purge:
             f"run {active.run_id} ({active.name}): a process is running it and may write data of these patients. Wait until it "
             "has ended, or cancel it."
         )
-    live = _live_bundles(store)
+    origins = _origins(store, runs)
+    live = _live_bundles(store, {bundle: origin for _, bundle, origin in origins})
     patients_by_file: dict[str, set[str] | None] = {}
     holdings, found_ids, unknown, damaged = [], set[str](), [], []
     unlisted_tasks = {key.rsplit("/", 1)[1] for key in store.keys(f"{COMMITS}/")}
@@ -96,6 +100,13 @@ def find_patients(store: Store, patient_ids: Set[str]) -> Purge:
             channels = tuple(name for name, digest in live if digest == bundle)
             holdings.append(Holding(run, len(patients), held, bundle, channels))
             found_ids |= patients
+    n_by_bundle = {holding.bundle: holding.n_patients for holding in holdings if holding.bundle is not None}
+    for run, bundle, origin in origins:
+        if origin in n_by_bundle:
+            n_by_bundle[bundle] = n_by_bundle[origin]
+            channels = tuple(name for name, digest in live if digest == bundle)
+            holdings.append(Holding(run, n_by_bundle[bundle], (_MODEL,), bundle, channels))
+    holdings.sort(key=lambda holding: (holding.run.started, holding.run.run_id), reverse=True)
     unlisted, patients, is_damaged = _held(store, unlisted_tasks, patient_ids, patients_by_file)
     if is_damaged:
         unlisted = (*unlisted, "a damaged file")
@@ -147,9 +158,26 @@ def _patients_of(store: Store, sha256: str, name: str, patient_ids: Set[str]) ->
         return None if store.exists(blob_key(sha256)) else set()
 
 
-def _live_bundles(store: Store) -> Sequence[tuple[str, str]]:
-    heads = [(name, inspect_channel(store, name).head) for name in channel_names(store)]
-    return [(name, head.bundle) for name, head in heads if head is not None]
+def _origins(store: Store, runs: Sequence[StoredRun]) -> list[tuple[StoredRun, str, str]]:
+    """Return each finished recalibration with the digests of its bundle and of the bundle that it recalibrated, the oldest first."""
+    found = []
+    for run in sorted(runs, key=lambda run: (run.started, run.run_id)):
+        if run.kind == RECALIBRATION and run.result is not None and run.state is not RunState.DELETING:
+            document = read_document(store, run.run_id, run.result)
+            found.append((run, document["final_model"]["bundle_digest"], document["recalibrated_from"]))
+    return found
+
+
+def _live_bundles(store: Store, origin_of: Mapping[str, str]) -> Sequence[tuple[str, str]]:
+    """Return the channels with the bundle that each shows, and with those from which it was recalibrated: the model is the same."""
+    live = []
+    for name in channel_names(store):
+        head = inspect_channel(store, name).head
+        digest = None if head is None else head.bundle
+        while digest is not None and (name, digest) not in live:
+            live.append((name, digest))
+            digest = origin_of.get(digest)
+    return live
 
 
 def _bundle_of(store: Store, run: StoredRun) -> str | None:

@@ -17,7 +17,7 @@ from scheduler.runs.deletion import delete_runs
 from scheduler.runs.purge import find_patients
 from scheduler.runs.record import RunRecord, RunState, swap_record, used_tasks
 from scheduler.runs.stored import find_run, stored_runs
-from tests.builders import call_command, make_tables, run_inline, write_tables
+from tests.builders import call_command, make_tables, run_inline, write_spec, write_tables
 from tests.unit.scheduler.runs.planted import NOW, author, passed
 from tests.unit.scoring.conftest import score_inline
 
@@ -159,6 +159,26 @@ def test_a_model_in_use_stays_until_another_one_is_promoted(store, runs, tmp_pat
     assert left == {older.run_id, other.run_id}
     assert second.code == 0
     assert files_with(store, HELD) == []
+
+
+def test_a_recalibrated_model_in_use_keeps_the_run_that_trained_it(hospital, store, runs, tmp_path, capsys):
+    """A recalibration has the model of another run, so that it was trained on the same patients, and holds no id itself."""
+    spec = write_spec(tmp_path, uri=str(hospital[0].parent / "p"))
+    recalibrate = ["recalibrate", f"run:{runs['older']}", "--spec", spec, "--name", "adjusted"]
+    assert call_command(recalibrate, store.root, capsys).code == 0
+    adjusted, other = (find_run(stored_runs(store), name) for name in ("adjusted", runs["other"]))
+    promote(store, adjusted, "production", author(), test=passed)
+
+    first = call_command(["purge", listed(tmp_path, HELD), "--yes"], store.root, capsys)
+    left = {run.run_id for run in stored_runs(store)}
+    promote(store, other, "production", author(minutes=1), test=passed)
+    second = call_command(["purge", listed(tmp_path, HELD), "--yes"], store.root, capsys)
+
+    assert first.code == 1
+    assert first.out.count("stays: channel production shows its model") == 2
+    assert left == {runs["older"], adjusted.run_id, other.run_id}
+    assert second.code == 0
+    assert {run.run_id for run in stored_runs(store)} == {other.run_id}
 
 
 def test_a_purge_waits_for_active_runs(store, runs):
