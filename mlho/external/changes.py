@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -18,7 +18,7 @@ from mlho.encoding.events.roll_up import TABLE, read_roll_up
 from mlho.encoding.events.segments import Segments
 from mlho.errors import SpecError
 from mlho.external.scores import defined_cohort
-from mlho.method.change_point import ChangePoints, change_of_effect, change_of_rate, joined
+from mlho.method.change_point import ChangePoints, at_common_odds, change_of_effect, change_of_rate, joined
 from mlho.method.selection.screen import min_patients
 from mlho.scratch import scratch_folder
 from mlho.sources import source_of
@@ -243,11 +243,11 @@ def _of_effects(cohort: Cohort, counts: _Counts, codes: Sequence[str]) -> Iterat
     n, n_cases = n[months], n_cases[months]
 
     def effects(part: slice) -> ChangePoints:
-        exposed = counts.exposed[part, months].astype(np.float64)
-        expected = exposed * (n_cases / n)
-        variance = expected * (1 - n_cases / n) * (n - exposed) / (n - 1)
         cases = counts.exposed_cases[part, months].astype(np.float64)
-        return change_of_effect(cases, expected, variance)
+        exposed = counts.exposed[part, months].astype(np.float64)
+        log_odds, expected, variance = at_common_odds(cases, exposed, n_cases, n)
+        found = change_of_effect(cases, expected, variance)
+        return replace(found, before=found.before + log_odds, after=found.after + log_odds)
 
     found = joined([effects(part) for part in _in_parts(len(codes))])
     for number in np.flatnonzero(found.is_significant(len(months))).tolist():

@@ -19,6 +19,9 @@ _LOCAL_PERIODS: Final = 12
 # Minimum variance (of observed minus expected cases) on each side of a change of effect; below it, the normal approximation is
 # poor.
 _LEAST_INFORMATION: Final = 20.0
+# Steps of Newton's method, and the change of a log odds ratio below which it stops.
+_MAX_STEPS: Final = 40
+_TOLERANCE: Final = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,18 +101,76 @@ def change_of_rate(counts: Floats, totals: Floats, design_effect: Floats) -> Cha
     return ChangePoints(period, best, before, after)
 
 
+def at_common_odds(
+    exposed_cases: Floats, exposed: Floats, cases: Floats, totals: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Return the log odds ratio that all periods of a series share, and the expectation and the variance of its exposed cases with it.
+
+    Parameters
+    ----------
+    exposed_cases, exposed : float64, shape (n_series, n_periods)
+    cases, totals : float64, shape (n_periods,)
+        Totals of at least 2.
+
+    Returns
+    -------
+    log_odds : float64, shape (n_series,)
+        At which as many exposed cases are expected as observed; within ±10.
+    expected, variance : float64, shape (n_series, n_periods)
+
+    Notes
+    -----
+    A statistic against no effect would not do: Peto's estimate of a large odds ratio depends on the share of the exposed and of the cases,
+    so it changes with them even if the odds ratio does not. In each period the expectation is the root of ``A · (n − e − c + A) = odds
+    ratio · (e − A) · (c − A)``, and the variance is one over the sum of the inverse cells.
+
+    References
+    ----------
+    Cornfield (1956), Proceedings of the Third Berkeley Symposium 4; Breslow and Day (1980), Statistical Methods in Cancer Research 1,
+    section 4.4.
+
+    Examples
+    --------
+    >>> code = np.array([[10.0, 30.0]]), np.array([[40.0, 60.0]])
+    >>> log_odds, expected, _ = at_common_odds(*code, cases=np.array([40.0, 40.0]), totals=np.array([120.0, 100.0]))
+    >>> log_odds.round(2).tolist(), expected.round(1).tolist()
+    ([0.23], [[14.7, 25.3]])
+    """
+    log_odds = np.zeros(len(exposed))
+    for _ in range(_MAX_STEPS):
+        expected, variance = _with_odds(np.exp(log_odds)[:, np.newaxis], exposed, cases, totals)
+        missing, information = _tails(exposed_cases - expected)[:, 0], _tails(variance)[:, 0]
+        step = np.clip(missing / np.maximum(information, 1e-300), -1.0, 1.0)
+        moved = np.clip(log_odds + step, -10.0, 10.0) - log_odds
+        log_odds += moved
+        if not len(moved) or np.abs(moved).max() < _TOLERANCE:
+            break
+    return log_odds, *_with_odds(np.exp(log_odds)[:, np.newaxis], exposed, cases, totals)
+
+
+def _with_odds(odds: Floats, exposed: Floats, cases: Floats, totals: Floats) -> tuple[Floats, Floats]:
+    others = totals - exposed - cases
+    half = odds * (exposed + cases) + others
+    product = odds * exposed * cases
+    expected = 2.0 * product / (half + np.sqrt(np.maximum(half**2 - 4.0 * (odds - 1.0) * product, 0.0)))
+    cells = (expected, exposed - expected, cases - expected, others + expected)
+    with np.errstate(divide="ignore"):
+        inverse = sum(1.0 / np.maximum(cell, 0.0) for cell in cells)
+    return expected, np.asarray(totals / (totals - 1.0) / inverse)
+
+
 def change_of_effect(observed: Floats, expected: Floats, variance: Floats) -> ChangePoints:
     """Find the step in each series of log odds ratios.
 
     Parameters
     ----------
     observed, expected, variance : float64, shape (n_series, n_periods)
-        Exposed cases in each period, their expectation without an effect, and its hypergeometric variance.
+        Exposed cases in each period, their expectation without a change, and its variance; see :func:`at_common_odds`.
 
     Notes
     -----
-    Peto's one-step estimate of a log odds ratio is the sum of observed − expected over the sum of variances. The statistic
-    compares one estimate with one on each side of the period.
+    The one-step estimate of a log odds ratio, relative to that of the expectation, is the sum of observed − expected over the sum of
+    variances (Peto). The statistic compares one estimate with one on each side of the period.
 
     Examples
     --------

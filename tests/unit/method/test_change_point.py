@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlho.method.change_point import change_of_effect, change_of_rate
+from mlho.method.change_point import at_common_odds, change_of_effect, change_of_rate
 
 N_PERIODS = 60
 
@@ -72,6 +72,55 @@ def test_an_effect_that_vanishes_is_dated_and_a_constant_one_is_not():
     assert abs(found.period[0] - 30) <= 2
     assert found.before[0] == pytest.approx(1 / 0.9, abs=0.15)
     assert abs(found.after[0]) < 0.15
+
+
+def with_odds_ratio(odds, n_series):
+    """Return cases of 1,000 patients a period, 10 % of those without the code; its share rises from 10 % to 30 %."""
+    random, n = np.random.default_rng(7), np.full(N_PERIODS, 1000.0)
+    exposed = random.binomial(1000, np.linspace(0.1, 0.3, N_PERIODS), (n_series, N_PERIODS))
+    risk = 0.1 * odds / (0.9 + 0.1 * odds)
+    cases = random.binomial(exposed, risk), random.binomial(1000 - exposed, 0.1)
+    for at in range(n_series):
+        code = [values[at : at + 1].astype(float) for values in (cases[0], exposed)]
+        yield at_common_odds(*code, (cases[0] + cases[1])[at].astype(float), n), code[0]
+
+
+def test_the_expectation_has_the_common_odds_ratio():
+    """The expected cells of each period have the odds ratio of the series, and as many exposed cases as observed."""
+    exposed, cases = np.array([[40.0, 60.0, 0.0]]), np.array([40.0, 30.0, 20.0])
+    log_odds, expected, variance = at_common_odds(
+        np.array([[30.0, 25.0, 0.0]]), exposed, cases, np.full(3, 100.0)
+    )
+    a, e, c = expected[0, :2], exposed[0, :2], cases[:2]
+
+    assert a * (100 - e - c + a) / ((e - a) * (c - a)) == pytest.approx(np.exp(log_odds[0]))
+    assert expected.sum() == pytest.approx(55)
+    assert variance[0, :2] == pytest.approx(
+        100 / 99 / (1 / a + 1 / (e - a) + 1 / (c - a) + 1 / (100 - e - c + a))
+    )
+    assert (expected[0, 2], variance[0, 2]) == (0, 0)
+
+
+def test_a_large_effect_does_not_change_because_the_code_becomes_more_frequent():
+    """An odds ratio of 7.4 is constant in 200 codes; against no effect, 99 % of them seemed to change."""
+    found = [
+        change_of_effect(observed, expected, variance).is_significant(N_PERIODS).any()
+        for (_, expected, variance), observed in with_odds_ratio(np.exp(2.0), 200)
+    ]
+
+    assert sum(found) <= 20  # each with a probability of 0.05
+
+
+def test_a_change_of_a_large_effect_has_both_odds_ratios():
+    """An odds ratio falls from 4 to 2 while the code becomes more frequent."""
+    odds = np.where(np.arange(N_PERIODS) < 30, 4.0, 2.0)
+    (log_odds, expected, variance), observed = next(with_odds_ratio(odds, 1))
+    found = change_of_effect(observed, expected, variance)
+
+    assert found.is_significant(N_PERIODS).all()
+    assert abs(found.period[0] - 30) <= 2
+    assert np.exp(found.before + log_odds) == pytest.approx([4.0], rel=0.15)
+    assert np.exp(found.after + log_odds) == pytest.approx([2.0], rel=0.1)
 
 
 def test_without_information_there_is_no_change():
