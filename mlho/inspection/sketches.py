@@ -92,8 +92,10 @@ def sketch_folder(root: Path) -> Folder:
             continue
         try:
             files = find_inputs(root, pattern.rstrip("/")).files
-            if (packed := cause_in_packing(files[0])) is not None:
-                raise packed
+            packed = next(filter(None, map(cause_in_packing, files)), None)
+            if packed is not None:
+                left_out.append(f"{packed.where}: {packed.rule}. {packed.remedy}")
+                continue
             found[pattern] = files
         except DataError as error:
             left_out.append(f"{pattern}: {error.rule}. {error.remedy}")

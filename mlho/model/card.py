@@ -196,12 +196,17 @@ def _net_benefit(judged: BundlePerformance) -> list[str]:
     at = [place for place, threshold in enumerate(curve["threshold"]) if round(100 * threshold) in _ACTED_ON]
     if not at:
         return []
+    figures = (
+        {"model": "mean"}
+        if judged.n_test_sets == 1
+        else {"model": "mean", "lowest": "low", "highest": "high"}
+    )
     lines = [
-        "| net benefit at threshold | model | lowest | highest | treat all |",
-        "|---:|---:|---:|---:|---:|",
+        f"| net benefit at threshold | {' | '.join(figures)} | treat all |",
+        "|---:|" + "---:|" * (len(figures) + 1),
     ]
     for place in at:
-        values = [*(curve["model"][name][place] for name in ("mean", "low", "high")), curve["all"][place]]
+        values = [*(curve["model"][name][place] for name in figures.values()), curve["all"][place]]
         shown = " | ".join(f"{value:.4f}" for value in values)
         lines.append(f"| {100 * curve['threshold'][place]:.0f} % | {shown} |")
     return ["\n".join(lines)]

@@ -62,7 +62,7 @@ def _guess(folder: Path) -> "tuple[Guess, Format]":
     guess.reasons += [f"data.format.{name}: {value}" for name, value in _of_text(folder_sketch.form).items()]
     guess.doubts += folder_sketch.left_out
     if guess.missing:
-        raise _not_found(folder, guess)
+        raise _not_found(folder, guess, left_out=folder_sketch.left_out)
     return guess, folder_sketch.form
 
 
@@ -78,7 +78,7 @@ def guessed_spec(folder: Path, *, outcome: str) -> RunSpec:
     return parse_spec(text, where=FILE)
 
 
-def _not_found(folder: Path, guess: "Guess") -> MlhoError:
+def _not_found(folder: Path, guess: "Guess", *, left_out: tuple[str, ...]) -> MlhoError:
     from mlho.inspection.guess import names_looked_for
 
     rules = (
@@ -87,6 +87,13 @@ def _not_found(folder: Path, guess: "Guess") -> MlhoError:
         if guess.missing == ["labels"]
         else ""
     )
+    # The only doubts are about files that cannot be used, not about names of columns.
+    is_named = left_out and tuple(guess.doubts) == left_out
+    recognised = (
+        ""
+        if is_named
+        else f" These names are recognised, ignoring case and punctuation, for {names_looked_for(guess.missing)}."
+    )
     correct = "Correct what is named here. " if guess.doubts else ""
     return DataError(
         str(folder),
@@ -94,9 +101,8 @@ def _not_found(folder: Path, guess: "Guess") -> MlhoError:
         expected="events with a patient, a time and a code; labels with a patient and a column of 0 and 1, or of false and true",
         got="; ".join(reason.rstrip(".") for reason in [*guess.reasons, *guess.doubts]) or "no table",
         remedy=f"{correct}If columns have other names, rename them, for example to patient_id, time and code, or write the specification by "
-        "hand and name your columns in data.columns: docs/data.md, “Other column names and formats”. These names are recognised, ignoring "
-        "case and punctuation, for "
-        f"{names_looked_for(guess.missing)}.{rules}",
+        "hand and name your columns in data.columns: docs/data.md, “Other column names and formats”."
+        f"{recognised}{rules}",
     )
 
 

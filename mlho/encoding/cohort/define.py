@@ -264,7 +264,7 @@ def _drop_unknown(selection: _Selection, persons: Persons | None, spec: Training
             "labelled patients are missing from the demographics",
             expected="a row in the demographics for each labelled patient",
             got=f"{plural(n_unknown, 'patient')} without one, of {_n_distinct(patient[selection.is_in])}",
-            remedy="Complete the demographics, check that ids have the same form in both tables (17.0 and 17 are different ids), or set "
+            remedy="Complete the demographics, check that ids have the same form in both tables (17.0, 00017 and 17 are different ids), or set "
             "cohort.unknownPatients to keep or drop.",
             policy="unknownPatients",
         )

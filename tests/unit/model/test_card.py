@@ -94,6 +94,22 @@ def test_the_procedure_its_rival_and_the_net_benefit_are_named(parts):
     assert "Another procedure" not in model_card(parts(metrics={"auroc": spread}, performance=alone))
 
 
+def test_the_net_benefit_on_one_test_set_is_one_figure(parts):
+    """A recalibration has one test set, so its lowest and its highest figure would repeat the mean."""
+    curve = {
+        "threshold": [0.1],
+        "model": {"mean": [0.01], "low": [0.01], "high": [0.01]},
+        "all": [-0.05],
+    }
+    judged = BundlePerformance(procedure="recalibrated", n_test_sets=1, decision_curve=curve)
+    card = model_card(parts(performance=judged))
+
+    assert (
+        "| net benefit at threshold | model | treat all |\n|---:|---:|---:|\n| 10 % | 0.0100 | -0.0500 |"
+        in card
+    )
+
+
 def test_an_association_is_marked_at_the_top(parts):
     """The card of a model without index date says at the top that it does not predict."""
     card = model_card(parts(predictive=False))

@@ -261,6 +261,7 @@ def test_a_label_file_with_unknown_patients_is_refused(tmp_path):
         cohort_of(tmp_path, LABELS, "patient_id,sex\na,F\n")
 
     assert caught.value.got == "2 patients without one, of 3"
+    assert "17.0, 00017 and 17 are different ids" in caught.value.remedy
 
 
 def test_unknown_patients_are_kept_with_unknown_demographics(tmp_path):

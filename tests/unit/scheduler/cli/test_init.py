@@ -645,6 +645,21 @@ def test_compressed_content_is_named_with_the_suffix_to_add(pack, suffix, tmp_pa
     assert "windows-1252" not in output.err
 
 
+def test_each_compressed_file_of_a_table_is_named_and_no_list_of_names_hides_it(tmp_path, call):
+    """A later file of a folder that is compressed is the cause, not the encoding or the names of columns."""
+    folder = write_tables(tmp_path / "data", make_tables(300), suffix=".csv")
+    events = folder / "events"
+    (first, *_) = sorted(events.iterdir())
+    (events / "z.csv").write_bytes(gzip.compress(first.read_bytes()))
+
+    output = call("init", folder)
+
+    assert output.code == 3
+    assert "events/z.csv: the content is compressed with gzip" in output.err
+    assert "Correct what is named here." in output.err
+    assert "These names are recognised" not in output.err
+
+
 def test_dropped_labels_and_dates_after_today_are_named(tmp_path, call):
     """Labels without an outcome and index dates in the future are to be checked, as in mlho validate."""
     folder = write_tables(tmp_path / "data", make_tables(300), suffix=".csv")
