@@ -101,8 +101,8 @@ def find_patients(store: Store, patient_ids: Set[str]) -> Purge:
             holdings.append(Holding(run, len(patients), held, bundle, channels))
             found_ids |= patients
     n_by_bundle = {holding.bundle: holding.n_patients for holding in holdings if holding.bundle is not None}
-    for run, bundle, origin in origins:
-        if origin in n_by_bundle:
+    while derived := [found for found in origins if found[1] not in n_by_bundle and found[2] in n_by_bundle]:
+        for run, bundle, origin in derived:
             n_by_bundle[bundle] = n_by_bundle[origin]
             channels = tuple(name for name, digest in live if digest == bundle)
             holdings.append(Holding(run, n_by_bundle[bundle], (_MODEL,), bundle, channels))
@@ -159,9 +159,9 @@ def _patients_of(store: Store, sha256: str, name: str, patient_ids: Set[str]) ->
 
 
 def _origins(store: Store, runs: Sequence[StoredRun]) -> list[tuple[StoredRun, str, str]]:
-    """Return each finished recalibration with the digests of its bundle and of the bundle that it recalibrated, the oldest first."""
+    """Return each finished recalibration with the digests of its bundle and of the bundle that it recalibrated."""
     found = []
-    for run in sorted(runs, key=lambda run: (run.started, run.run_id)):
+    for run in runs:
         if run.kind == RECALIBRATION and run.result is not None and run.state is not RunState.DELETING:
             document = read_document(store, run.run_id, run.result)
             found.append((run, document["final_model"]["bundle_digest"], document["recalibrated_from"]))

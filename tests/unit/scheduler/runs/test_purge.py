@@ -181,6 +181,21 @@ def test_a_recalibrated_model_in_use_keeps_the_run_that_trained_it(hospital, sto
     assert {run.run_id for run in stored_runs(store)} == {other.run_id}
 
 
+def test_recalibrations_of_recalibrations_are_found_in_any_order(store, runs):
+    """A recalibration that was repeated has a later start than those of its bundle."""
+    digest = json.loads(store.get(f"runs/{runs['older']}/result.json"))["final_model"]["bundle_digest"]
+    made = {"aa" * 8: ("second", "first"), "bb" * 8: ("first", digest), "cc" * 8: ("stranger", "unknown")}
+    for run, (bundle, origin) in made.items():
+        result = {"final_model": {"bundle_digest": bundle}, "recalibrated_from": origin}
+        store.put_if_absent(f"runs/{run}/spec.yaml", b"kind: RecalibrationRun\nmetadata: {name: made}\n")
+        store.put_if_absent(f"runs/{run}/result.json", json.dumps(result).encode())
+
+    found = {holding.run.run_id: holding.bundle for holding in find_patients(store, {HELD}).holdings}
+
+    assert found.items() >= {("aa" * 8, "second"), ("bb" * 8, "first")}
+    assert "cc" * 8 not in found
+
+
 def test_a_purge_waits_for_active_runs(store, runs):
     """A purge is refused while a run is active, because its future artifacts are unknown."""
     swap_record(store, runs["other"], lambda _: RunRecord(state=RunState.RUNNING, started=NOW))
