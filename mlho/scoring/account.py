@@ -71,6 +71,8 @@ class Scores(Part):
     outcome: str
     predictive: bool
     """False for a bundle without index date: association only, no prediction."""
+    horizons: list[int] = Field(default_factory=list)
+    """Days after the index date of the risks of a time to an event; the first is that of ``probability``. Otherwise empty."""
     bundle_digest: str
     index: dict[str, Any]
     """As stated in the specification."""

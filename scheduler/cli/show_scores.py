@@ -1,7 +1,7 @@
 """Output of the command for a scoring run: its plan, and its scores as counts. Never a patient."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import yaml
@@ -45,7 +45,7 @@ def sentences(scores: dict[str, Any]) -> Iterator[str]:
     """Yield a summary of the scores in sentences, the most important first."""
     kind = "risk" if scores["predictive"] else "association (no index date: not a prediction)"
     who = f"{scores['samples']:,} scores of {scores['patients']:,} patients"
-    yield f"{who}: {kind} of {scores['outcome']}."
+    yield f"{who}: {kind} of {scores['outcome']}{_within(scores.get('horizons', ()))}."
     if scores["patients_without_events"]:
         yield f"{scores['patients_without_events']:,} patients of the cohort have no event; they are scored too."
     if scores.get("samples_without_events"):
@@ -64,6 +64,15 @@ def sentences(scores: dict[str, Any]) -> Iterator[str]:
     unknown = scores["unknown"]
     if unknown["rows"]:
         yield f"{unknown['rows']:,} usable rows have one of {unknown['codes']:,} codes that the bundle does not use; they are ignored."
+
+
+def _within(horizons: Sequence[int]) -> str:
+    """Return the horizon of the probability, and the others; scores of earlier versions do not contain them."""
+    if not horizons:
+        return ""
+    first, *others = (f"{days:,}" for days in horizons)
+    more = f", and in further columns within {', '.join(others)} days" if others else ""
+    return f" within {first} days of the index date{more}"
 
 
 def _drift(drift: dict[str, Any] | None) -> Iterator[str]:

@@ -33,7 +33,7 @@ class CommitScores(Step):
     """Check that each patient is scored exactly once and every row is accounted for, then write the manifest."""
 
     kind: ClassVar[str] = "commit_scores"
-    version: ClassVar[int] = 20
+    version: ClassVar[int] = 21
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``scores.json`` and ``manifest.json``."""
@@ -135,6 +135,7 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
     return Scores(
         outcome=bundle.document.outcome,
         predictive=bundle.document.predictive,
+        horizons=[horizon.days for horizon in bundle.document.horizons or ()],
         bundle_digest=bundle.digest,
         index=work.params["index"],
         patients=sum(part.facts["n_patients"] for part in every),

@@ -28,6 +28,17 @@ def test_a_scoring_run_states_the_expected_performance_and_its_limit(trained):
     assert ASSUMES in text
 
 
+def test_the_risk_of_a_time_to_an_event_is_shown_with_its_horizon(trained):
+    """A risk without its horizon has no meaning. A bundle of outcomes of 0 and 1 has none."""
+    scores = score_inline(trained.folder, MemoryStore()).scores
+
+    assert scores["horizons"] == []
+    assert next(sentences(scores)).endswith(f" of {scores['outcome']}.")
+    assert next(sentences({**scores, "horizons": [365, 1825]})).endswith(
+        f" of {scores['outcome']} within 365 days of the index date, and in further columns within 1,825 days."
+    )
+
+
 @pytest.mark.parametrize(
     ("n", "calibrator", "reason"),
     [
