@@ -253,6 +253,8 @@ def _container(workers: WorkerGeneration, template: WorkerTemplate) -> dict[str,
             "timeoutSeconds": 5,
             "failureThreshold": 3,
         },
+        # The error that ends a worker is its last log line. The status of the pod quotes it, and the status of the run names it.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": _mounts(template),
     }
     security = template.container_security_context

@@ -38,6 +38,8 @@ _AT_FIRST: Final[Mapping[ConditionType, tuple[bool | None, str, str]]] = {
     ConditionType.DATA_QUALITY: (None, "NotChecked", ""),
     **dict.fromkeys(ENDED, (False, "NotEnded", "")),
 }
+_WORKERS_FAILED: Final = "WorkersFailed"
+_REPEATED: Final = 2  # failed pods of a generation; Kubernetes replaces a single one within seconds
 _PLACEMENT_SECONDS: Final = 60.0  # for a pod to be scheduled, as other pods end or a node is added
 _NO_MORE_MEMORY: Final = (
     "A worker ran out of memory at the maximum size. Cancel the run, and apply it under a new name with a larger "
@@ -319,13 +321,22 @@ def _trouble(observed: ObservedRun, status: Status) -> tuple[str, str] | None:
         if pod.unschedulable and _is_persistent(pod, observed.now):
             return "Unschedulable", pod.unschedulable
     last = observed.latest_job
+    errors = [pod.error for pod in observed.pods if last and pod.generation == last.generation and pod.error]
+    if len(errors) >= _REPEATED and not _is_working(observed):
+        return _WORKERS_FAILED, f"Workers end with an error: {errors[-1]}"
     if last is not None and last.failure:
-        return "WorkersFailed", f"Kubernetes Job {last.name}: {last.failure}"
+        return _WORKERS_FAILED, f"Kubernetes Job {last.name}: {last.failure}"
     if status.tasks is not None and status.tasks.quarantined:
         return (
             TASKS_QUARANTINED,
             f"{plural(status.tasks.quarantined, 'quarantined task')}; the other tasks continue.",
         )
+    old = get_condition(observed.status.conditions, ConditionType.DEGRADED)
+    if old is not None and old.reason == _WORKERS_FAILED and not _is_working(observed):
+        return (
+            old.reason,
+            old.message,
+        )  # the pods were deleted, and the next workers have not proved themselves
     return None
 
 

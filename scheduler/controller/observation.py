@@ -1,6 +1,7 @@
 """Observed state of a run at one moment: its specification, its objects in the cluster, and its progress. Facts without decisions."""
 
 import datetime as dt
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -78,6 +79,8 @@ class PodFacts:
     """Time at which the pod was scheduled, until its container exists."""
     image_problem: str = ""
     """Reason and message if the container cannot start."""
+    error: str = ""
+    """Error with which the worker ended, without disruptions and lack of memory."""
 
 
 @dataclass(frozen=True)
@@ -254,6 +257,24 @@ _IMAGE_REASONS: Final = (
 )
 
 
+_LAST_EVENTS: Final = ("worker_failed", "worker_refused")
+
+
+def _error(terminated: Mapping[str, Any]) -> str:
+    """Return the error with which a worker ended: that of its last event, with which Kubernetes ends the message, or the exit code."""
+    code = terminated.get("exitCode", 0)
+    if code == 0 or terminated.get("reason") == "OOMKilled":
+        return ""
+    for line in reversed(terminated.get("message", "").splitlines()):
+        try:
+            event = json.loads(line)
+        except ValueError:  # Kubernetes cuts the message at its beginning
+            continue
+        if isinstance(event, dict) and event.get("event") in _LAST_EVENTS:
+            return str(event.get("error", ""))
+    return f"exit code {code}."
+
+
 def pod_facts(obj: Mapping[str, Any]) -> PodFacts:
     """Return the observed state of a worker pod."""
     metadata, status = obj["metadata"], obj.get("status", {})
@@ -266,6 +287,8 @@ def pod_facts(obj: Mapping[str, Any]) -> PodFacts:
     since = scheduled.get("lastTransitionTime") or metadata.get("creationTimestamp")
     cannot_start = waiting.get("reason") in _IMAGE_REASONS
     is_placed = is_alive and scheduled.get("status") == "True" and not cannot_start
+    is_disrupted = conditions.get("DisruptionTarget", {}).get("status") == "True"
+    errors = [] if is_disrupted else [_error(state.get("terminated", {})) for state in states]
     is_creating = all(state.get("waiting", {}).get("reason") == "ContainerCreating" for state in states)
     return PodFacts(
         name=metadata["name"],
@@ -279,6 +302,7 @@ def pod_facts(obj: Mapping[str, Any]) -> PodFacts:
         image_problem=(
             f"{waiting['reason']}: {waiting.get('message', '')}" if is_alive and cannot_start else ""
         ),
+        error=next(filter(None, errors), ""),
     )
 
 

@@ -175,6 +175,7 @@ POD: dict[str, Any] = {
                 "timeoutSeconds": 5,
                 "failureThreshold": 3,
             },
+            "terminationMessagePolicy": "FallbackToLogsOnError",
             "volumeMounts": [
                 {"name": "tmp", "mountPath": "/tmp"},
                 {"name": "cache", "mountPath": "/var/cache/mlho"},

@@ -636,6 +636,41 @@ def test_a_pod_that_cannot_start_is_named_before_one_without_room():
         assert (found.reason, found.message) == ("WorkerCannotStart", "ImagePullBackOff: no such image")
 
 
+def ended_worker(name: str, message: str = "", **more: Any) -> PodFacts:
+    """Return the facts of a pod of the first generation that ended with code 1 and this last output."""
+    terminated = {"exitCode": 1, "reason": "Error", "message": message, **more}
+    return pod_facts(
+        {
+            "metadata": {"name": name, "labels": {"mlho.io/generation": "1"}},
+            "status": {"phase": "Failed", "containerStatuses": [{"state": {"terminated": terminated}}]},
+        }
+    )
+
+
+def test_workers_that_end_with_an_error_degrade_the_run_until_one_is_ready():
+    """The status has the error of workers that end again and again, also between two generations. One failure alone is no trouble."""
+    output = 'cut off", "event": "x"}\n{"event": "worker_failed", "error": "The key is refused."}\n'
+    pods = (ended_worker("a", output), ended_worker("b", output))
+    observed = replace(OBSERVED, jobs=(job(1, 1),), progress=replace(BUSY, slots=0))
+
+    once = decide(replace(observed, pods=pods[:1]))
+    twice = decide(replace(observed, pods=pods))
+    then = decide(replace(again(observed, twice), jobs=(job(2, 1),)))
+    ready = replace(again(observed, then), pods=(PodFacts("c", 2, is_ready=True),))
+
+    shown = [get_condition(found.status.conditions, ConditionType.DEGRADED) for found in (once, twice, then)]
+    told = ("WorkersFailed", "Workers end with an error: The key is refused.")
+    assert [(found.reason, found.message) for found in shown if found] == [("Well", ""), told, told]
+    assert [event.reason for event in decide(ready).events if event.reason is EventReason.RECOVERED]
+
+
+def test_the_error_of_a_worker_is_its_exit_code_if_it_logged_none():
+    """A worker that logged no error has its exit code. Lack of memory has its own fact, and the worker's success no error."""
+    assert ended_worker("a", "Segmentation fault").error == "exit code 1."
+    assert ended_worker("a", reason="OOMKilled", exitCode=137).error == ""
+    assert ended_worker("a", reason="Completed", exitCode=0).error == ""
+
+
 def test_quota_of_a_workload():
     """The quota's reservation and admission are read from the Workload."""
     held = {"type": "QuotaReserved", "status": "True", "reason": "QuotaReserved", "message": ""}
