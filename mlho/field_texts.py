@@ -1,4 +1,4 @@
-"""Whether models read the texts under their fields. Only schemas and dossiers need these, and reading them takes a quarter of the imports."""
+"""Switch for reading the texts under the fields of models. Only schemas and dossiers need them, and reading takes a quarter of the import time."""
 
 from mlho.fork_server import is_server
 

@@ -84,8 +84,8 @@ def auroc_caution(auroc: Spread, cohort: Counted) -> str | None:
 def calibration_verdict(slope: Spread | None, cohort: Counted) -> str | None:
     """Interpret the calibration slope; None without a verdict.
 
-    The interval may lie in one zone (too extreme, close, too moderate) or in two. An interval from the first to the last zone
-    is inconclusive.
+    The interval may lie in one zone (too extreme, close, too moderate) or in two. If it lies in two and excludes 1, the error may be
+    small but is certain. An interval from the first to the last zone is inconclusive.
     """
     if slope is None or slope.mean is None or slope.low is None or slope.high is None:
         return None
@@ -95,11 +95,12 @@ def calibration_verdict(slope: Spread | None, cohort: Counted) -> str | None:
     may_be_close = slope.high >= CLOSE_SLOPES[0] and slope.low <= CLOSE_SLOPES[1]
     if may_be_extreme and may_be_moderate:
         return None
-    if may_be_extreme:
-        return f"{_CLOSE}, or {_EXTREME}" if may_be_close else _EXTREME
-    if may_be_moderate:
-        return f"{_CLOSE}, or {_MODERATE}" if may_be_close else _MODERATE
-    return _CLOSE
+    if not (may_be_extreme or may_be_moderate):
+        return _CLOSE
+    named = _EXTREME if may_be_extreme else _MODERATE
+    if not may_be_close:
+        return named
+    return f"{_CLOSE}, or {named}" if slope.low <= 1.0 <= slope.high else f"{named}, perhaps only slightly"
 
 
 def level_verdict(in_the_large: Spread | None, cohort: Counted) -> str | None:

@@ -61,7 +61,10 @@ class _Tests(NamedTuple):
 
 
 class _Features(NamedTuple):
-    """The features of the trees: the first one of each tree, and all of them."""
+    """The features that the trees test.
+
+    ``feature`` lists them tree after tree; ``first`` is the position in it at which each tree begins.
+    """
 
     first: NDArray[np.int64]
     feature: NDArray[np.int64]

@@ -85,7 +85,7 @@ def _roc(curve_data: Curves, overlap: float | None) -> Figure | None:
         "The closer a line comes to the upper left corner, the better. The diagonal is chance.",
         curves.roc(lines, mean),
         None,
-        ("1 − specificity", "Sensitivity", "95 % interval"),
+        ("1 − specificity", "Sensitivity", *_interval_column(mean)),
         _curve_rows(mean),
     )
 
@@ -101,21 +101,28 @@ def _precision_recall(curve_data: Curves, prevalence: float, overlap: float | No
         f"For each sensitivity (share of cases found), the precision (share of alerts that are correct). Random alerts reach the dashed line, the prevalence ({words.percent(prevalence)}).",
         curves.precision_recall(lines, mean, prevalence),
         None,
-        ("Recall", "Precision", "95 % interval"),
+        ("Recall", "Precision", *_interval_column(mean)),
         _curve_rows(mean),
     )
 
 
 def _curve_rows(mean: curves.MeanCurve) -> tuple[tuple[str, ...], ...]:
-    """Return the mean curve in steps of 0.05."""
-    rows = []
+    """Return the mean curve in steps of 0.05, with its interval if it has one."""
+    rows: list[tuple[str, ...]] = []
     for i, x in enumerate(mean.x):
         if round(100 * x) % 5 == 0:
-            ends = words.DASH
-            if mean.low is not None and mean.high is not None and mean.low[i] < mean.high[i]:
-                ends = words.ends(mean.low[i], mean.high[i], 3)
-            rows.append((words.number(x), words.number(mean.mean[i], 3), ends))
+            row = (words.number(x), words.number(mean.mean[i], 3))
+            if mean.low is None or mean.high is None:
+                rows.append(row)
+            else:
+                is_wide = mean.low[i] < mean.high[i]
+                rows.append((*row, words.ends(mean.low[i], mean.high[i], 3) if is_wide else words.DASH))
     return tuple(rows)
+
+
+def _interval_column(mean: curves.MeanCurve) -> tuple[str, ...]:
+    """Return the heading of the intervals; none without them, as for the curve of a single test set."""
+    return () if mean.low is None or mean.high is None else ("95 % interval",)
 
 
 def _calibration(

@@ -145,6 +145,6 @@ def recalibrated(figures: Mapping[str, Mapping[str, Estimate]]) -> dict[str, Any
 def _estimate(figure: Estimate | None, digits: int = 3) -> str:
     if figure is None:
         return words.ABSENT
-    return words.brief(figure, digits) + (
-        f" ({figure.reason})" if figure.reason and figure.low is None else ""
-    )
+    if figure.value is None or figure.low is None:
+        return words.brief(figure, digits) + (f" ({figure.reason})" if figure.reason else "")
+    return cells.with_ends(figure.value, figure.low, figure.high, digits)

@@ -19,7 +19,7 @@ from mlho.training.iterations.problem import Problem
 
 # At least half of the places in a selection are reserved for codes.
 _MAX_SHARE: Final = 0.5
-# Times in days, of about a month, a season, a year and three years, by which pairs are also judged if durations are asked for: a pair that is always
+# Times in days, of about a month, a season, a year and three years, by which pairs are also evaluated if durations are asked for: a pair that is always
 # in order may differ in them only.
 _TIMES: Final = (30, 90, 365, 1095)
 
@@ -51,7 +51,7 @@ def candidate_sequences(
     """Return the pairs with the largest I(pair; Y | first, then); none without sequences.
 
     Codes are screened first: both codes of a pair are present in sufficiently many training patients, in the longest window, and
-    so is the pair. With durations, pairs are also judged by whether the longest time between their events exceeds a month, a season,
+    so is the pair. With durations, pairs are also evaluated by whether the longest time between their events exceeds a month, a season,
     a year or three years.
 
     Parameters

@@ -16,6 +16,7 @@ from mlho.external.evaluation import as_json, calibration_sentence, evaluate_sco
 from mlho.external.scores import evaluated_spec, score_cohort
 from mlho.model.bundle import load_bundle
 from mlho.report.bias.audit import PeriodBias
+from mlho.report.page.external import charts, thresholds
 from mlho.report.page.html import render_evaluation
 from mlho.report.parts import Estimate
 from mlho.report.verdicts import Samples
@@ -411,6 +412,11 @@ def test_the_page_draws_one_curve_of_these_data_and_states_that_empty_periods_ar
     )
 
     assert not re.search("Lowest to highest|one of them|>range<|on the test sets", page)
+    (roc,) = [chart for chart in charts(evaluation) if chart.name == "roc"]
+    assert len(roc.columns) == len(roc.rows[0]) == 2  # no interval of a single curve
+    cells = [cell for row in thresholds(evaluation)["rows"] for cell in row[2:]]
+    assert any('<span class="s">' in cell for cell in cells)  # an interval is below its figure
+    assert not any(re.search(r"[0-9] \([−0-9]", cell) for cell in cells)
     assert "2031-01" not in page
     # The audit has no periods with fewer samples than may be shown, so a number would be too small.
     assert "Months of which no count and no figure may be shown are not listed." in page

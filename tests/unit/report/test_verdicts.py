@@ -58,6 +58,18 @@ def test_few_samples_of_one_outcome_are_a_caution(n_positive, n_negative):
         (1.03, 0.86, 1.20, "close to the observed frequencies"),
         (0.60, 0.45, 0.75, "too extreme: high probabilities are too high"),
         (0.85, 0.70, 1.00, "close to the observed frequencies, or too extreme"),
+        (
+            0.56,
+            0.24,
+            0.88,
+            "too extreme: high probabilities are too high and low ones too low, perhaps only slightly",
+        ),
+        (
+            1.33,
+            1.18,
+            1.48,
+            "too moderate: high probabilities are too low and low ones too high, perhaps only slightly",
+        ),
         (1.60, 1.40, 1.80, "too moderate"),
         (1.20, 1.00, 1.40, "close to the observed frequencies, or too moderate"),
     ],
