@@ -188,9 +188,7 @@ class TrainingSpec(SpecPart, defer_build=False):  # built once; documents and ta
         if self.selection.ranking == "mlho-r" and len(self.features.aggregates) > 1:
             raise ValueError("selection.ranking: mlho-r is defined for one aggregate only")
         if self.selection.ranking == "mlho-r" and self.features.sequences is not None:
-            raise ValueError(
-                "selection.ranking: mlho-r cannot be combined with features.sequences. Remove one"
-            )
+            raise ValueError("selection.ranking: mlho-r does not allow features.sequences. Remove one")
         return self
 
     def _check_candidates(self) -> None:

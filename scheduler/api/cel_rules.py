@@ -222,7 +222,7 @@ _TRAINING: Final = (
         ),
         (
             "!has(self.features.sequences) || !self.features.sequences.enabled || self.selection.ranking != 'mlho-r'",
-            "selection.ranking: mlho-r cannot be combined with features.sequences; remove one",
+            "selection.ranking: mlho-r does not allow features.sequences; remove one",
         ),
         (
             f"!has(self.validation.temporalCheck) || {_HAS_COLUMN}",

@@ -254,7 +254,7 @@ CREATE = [
         {"features.demographics": ["age", "sex"]},
     ),
     Case(
-        "defined without features.sequences",
+        "mlho-r does not allow features.sequences",
         {"features.sequences": {}, "selection.ranking": "mlho-r"},
         {"features.sequences": {"enabled": False}, "selection.ranking": "mlho-r"},
     ),

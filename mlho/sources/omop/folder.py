@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mlho.errors import DataError
+from mlho.errors import DataError, plural
 from mlho.printable import shown
 from mlho.sources.files import DataRoot, FoundFiles, SourceFile, find_inputs
 from mlho.sources.names import format_of
@@ -134,7 +134,7 @@ def _no_events(pattern: str, files: Sequence[SourceFile]) -> DataError:
         shown(pattern),
         "no table of events of the OMOP CDM",
         expected=f"files or folders named {', '.join(EVENT_TABLES)}, or some of them",
-        got=f"{len(files)} files with other names",
+        got=f"{plural(len(files), 'file')} with other names",
         remedy="Set data.tables.events to the folder of the CDM tables, or data.source to the layout of your files.",
     )
 

@@ -1,7 +1,7 @@
 """Checks over the calendar: volume by month and site, codes that begin or end, hours and days of the week."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mlho.encoding.cohort.cohort import NO_BOUND
 from mlho.encoding.cohort.counts import shown_with_share
 from mlho.encoding.tally.tally import YEARS
+from mlho.errors import plural
 from mlho.report.checks import Series
 from mlho.spec.checks import CheckName
 from mlho.training.checks.evidence import NO_SITE, Evidence, Measure, not_measured
@@ -48,9 +49,20 @@ def measure(evidence: Evidence) -> Iterator[Measure]:
 def _dips(evidence: Evidence, check: CheckName, subject: str, rows: NDArray[np.int64]) -> Iterator[Measure]:
     """Yield the number of months with fewer than a third of the median rows of their neighbours."""
     low = [_month(evidence, place) for place in dips(rows)]
-    text = f"{len(low)} months have fewer than a third of the usual rows, such as {', '.join(low[:3])}"
     remedy = "Check whether the export of these months is complete."
-    yield Measure(check, subject, float(len(low)), text, remedy)
+    yield Measure(check, subject, float(len(low)), in_words(low), remedy)
+
+
+def in_words(months: Sequence[str]) -> str:
+    """State how many months have few rows, and name the first three.
+
+    Examples
+    --------
+    >>> in_words(["2011-09"])
+    '1 month with fewer than a third of the usual rows, such as 2011-09'
+    """
+    n, first = plural(len(months), "month"), ", ".join(months[:3])
+    return f"{n} with fewer than a third of the usual rows, such as {first}"
 
 
 def dips(rows: NDArray[np.int64]) -> list[int]:
@@ -137,7 +149,7 @@ def _churn(evidence: Evidence) -> Iterator[Measure]:
     share = float(evidence.rows[is_churned].sum() / total)
     codes = np.flatnonzero(is_churned)
     text = (
-        f"{100 * share:.1f} % of the used rows have one of {len(codes)} codes that begin or end in the period, "
+        f"{100 * share:.1f} % of the used rows are of codes that begin or end in the period ({plural(len(codes), 'code')}), "
         f"such as {evidence.named(codes)}"
     )
     remedy = "Map old and new codes to one (features.rollUp), or shorten the period."

@@ -353,7 +353,7 @@ def test_scoring_computes_the_columns_of_training(folder, tmp_path, order, bands
         ({"features.aggregates": ["count"]}, "sequences requires the aggregate presence"),
         (
             {"selection.ranking": "mlho-r", "features.aggregates": ["presence"]},
-            "defined without features.sequences",
+            "mlho-r does not allow features.sequences",
         ),
     ],
 )
