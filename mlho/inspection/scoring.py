@@ -12,7 +12,13 @@ from mlho.model.document import parse_document
 from mlho.model.frames import Samples
 from mlho.model.scorer import scoring_spec
 from mlho.scoring.partition import cohort_to_score
-from mlho.scoring.persons import KnownPersons, age_warnings, demographic_warnings, read_known_persons
+from mlho.scoring.persons import (
+    KnownPersons,
+    age_warnings,
+    demographic_warnings,
+    read_known_persons,
+    refuse_other_levels,
+)
 from mlho.scoring.roster import everybody, read_roster
 from mlho.sources import source_of
 from mlho.sources.files import DataRoot
@@ -45,6 +51,8 @@ def inspect_scoring(spec: ScoringSpec, root: DataRoot, document: bytes) -> Inspe
         encoder, table = demographics_of(bundle), str(tables.demographics)
         persons = found.attempt(lambda: read_known_persons(encoder, spec.index, source, root, table))
         found.warn(demographic_warnings(encoder, persons))
+        if spec.checks.empty_samples == "fail":
+            found.attempt(lambda: refuse_other_levels(encoder, persons))
     if "cohort" in files and "cohort" not in too_large:
         pattern, years = str(tables.cohort), bundle.scoring.plausible_years
         roster = found.attempt(lambda: read_roster(spec.index, source, root, pattern, years=years))

@@ -132,11 +132,15 @@ def unseen_in_words(code: CategoryCode, values: Sequence[object], n_rows: NDArra
     if not n_unseen or n_unseen < n_given * most:
         return ""
     instead = code.levels[int(code.positions([values[int(np.argmax(is_unseen))]])[0])]
-    known = ", ".join(code.levels[:_NAMED]) + (", …" if len(code.levels) > _NAMED else "")
     return (
         f"Demographic {code.name!r}: {100 * n_unseen / n_given:.0f} % of the rows have a level that the bundle does not have. They count as "
-        f"{instead!r}. Write the levels as in training: {known}."
+        f"{instead!r}. Write the levels as in training: {named_levels(code)}."
     )
+
+
+def named_levels(code: CategoryCode) -> str:
+    """Return the first levels of a category in words."""
+    return ", ".join(code.levels[:_NAMED]) + (", …" if len(code.levels) > _NAMED else "")
 
 
 def _refuse_none(encoder: DemographicsEncoder | None) -> None:

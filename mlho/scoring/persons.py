@@ -1,10 +1,10 @@
 """Demographics of the scored patients, as a table and as columns of the model."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -34,8 +34,8 @@ from mlho.encoding.cohort.persons import (
     read_persons,
 )
 from mlho.encoding.cohort.static_rows import read_static_rows
-from mlho.errors import DataError
-from mlho.model.demographics import unseen_in_words
+from mlho.errors import DataError, plural
+from mlho.model.demographics import named_levels, unseen_in_words
 from mlho.model.frames import Samples
 from mlho.scoring.roster import mapped_texts
 from mlho.sources import Source, list_inputs
@@ -46,6 +46,9 @@ from mlho.spec.scoring import ScoringIndex
 from mlho.spec.training import TrainingSpec
 from mlho.spec.types import MIN_CELL
 from mlho.tables import DEMOGRAPHICS, require_columns
+
+#: With at least this many values, chance cannot explain that none is a level of the bundle.
+_MIN_GIVEN: Final = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,18 +212,43 @@ def demographic_warnings(encoder: DemographicsEncoder | None, persons: KnownPers
     """
     if persons is None:
         return []
-    if encoder is None:
-        return [*persons.warnings]
-    columns = {column.name: column for column in persons.columns}
-    codes = [code for code in encoder.codes if isinstance(code, CategoryCode) and code.name in columns]
-    said = (_unseen_words(code, columns[code.name]) for code in codes)
+    said = (unseen_in_words(*counts) for counts in _counts_of_levels(encoder, persons))
     return [*persons.warnings, *(words for words in said if words)]
 
 
-def _unseen_words(code: CategoryCode, column: RawColumn) -> str:
-    levels = column.levels or ()
-    given = column.values[column.values != MISSING].astype(np.int64)
-    return unseen_in_words(code, levels, np.bincount(given, minlength=len(levels)))
+def refuse_other_levels(encoder: DemographicsEncoder | None, persons: KnownPersons | None) -> None:
+    """Refuse a table in which no value of a category is a level of the bundle, such as ``male`` and ``female`` for ``M`` and ``F``.
+
+    Every patient would be scored with the same level, which is usually not that of the patient.
+
+    Raises
+    ------
+    DataError
+        At least 100 rows have a value of the category, and the bundle has the level of none.
+    """
+    for code, levels, n_rows in _counts_of_levels(encoder, persons):
+        n_given = int(n_rows.sum())
+        if n_given < _MIN_GIVEN or n_rows[~code.unseen(levels)].any():
+            continue
+        raise DataError(
+            "demographics",
+            f"no value of {code.name!r} is a level of the bundle: the scores would not reflect the patients",
+            expected=f"the levels of training: {named_levels(code)}",
+            got=f"{plural(n_given, 'row')} with other levels",
+            remedy="Write the levels as in training. If this is intended, set checks.emptySamples: warn. Nothing is published.",
+        )
+
+
+def _counts_of_levels(
+    encoder: DemographicsEncoder | None, persons: KnownPersons | None
+) -> Iterator[tuple[CategoryCode, Sequence[str], NDArray[np.int64]]]:
+    """Yield each category of the bundle that the table has, with the table's levels and the number of rows with each."""
+    columns = {} if persons is None else {column.name: column for column in persons.columns}
+    for code in () if encoder is None else encoder.codes:
+        if isinstance(code, CategoryCode) and code.name in columns:
+            column = columns[code.name]
+            levels, given = column.levels or (), column.values[column.values != MISSING].astype(np.int64)
+            yield code, levels, np.bincount(given, minlength=len(levels))
 
 
 def _take(values: NDArray[Any], rows: NDArray[np.int64], *, missing: float) -> NDArray[Any]:

@@ -172,7 +172,8 @@ class Checks(SpecPart):
     empty_samples: Literal["fail", "warn"] = "fail"
     """Action if the share of samples without any usable event exceeds that of training by more than 20 percentage points. ``fail``
     publishes nothing, because dates, codes or partitioning then usually differ from training. ``warn`` publishes the scores with a
-    warning. Bundles that do not record the share are not checked."""
+    warning. Bundles that do not record the share are not checked. It also applies to events without any code of the bundle, and to demographics
+    in which no value of a column is a level of the bundle."""
     complete: Annotated[Completeness | None, OMITTED] = None
     """When the tables of a night count as complete. Default: each named table has a file."""
     future_date: Annotated[Literal["allow"] | None, OMITTED] = None

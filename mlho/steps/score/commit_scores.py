@@ -191,8 +191,12 @@ def _unusual_data(
     every: Sequence[Artifact],
     ledger: "LedgerSummary",
 ) -> list[str]:
-    """Return warnings about many samples without events, and about unknown codes. Refuse both, unless the specification allows them."""
+    """Return warnings about many samples without events, and about unknown codes.
+
+    Refuse both, and demographics with other levels, unless the specification allows them.
+    """
     from mlho.scoring.checks import check_empty_samples, check_vocabulary
+    from mlho.scoring.persons import refuse_other_levels
 
     training, allows = bundle.document.training, work.params.get("empty_samples") == "warn"
     n_samples, n_empty = sum(part.facts["n_rows"] for part in every), _n_without_events(every)
@@ -200,6 +204,8 @@ def _unusual_data(
     empty = check_empty_samples(n_empty, n_samples, share, ledger, allows=allows)
     n_codes = len(bundle.document.codes)
     n_known = sum(part.facts["n_known_rows"] for part in parts)
+    if not allows:
+        refuse_other_levels(bundle.demographics, open_persons(work))
     foreign = check_vocabulary(n_known, ledger.rows_used, n_samples - n_empty, n_codes, allows=allows)
     return [warning for warning in (empty, foreign) if warning]
 

@@ -1,6 +1,7 @@
 """Findings of the inspection of a scoring run's tables."""
 
 import datetime as dt
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import pytest
 import yaml
 
+from mlho.errors import DataError
 from mlho.inspection.findings import Inspection
 from mlho.inspection.scoring import inspect_scoring
 from mlho.spec.scoring import parse_scoring_spec
@@ -91,25 +94,51 @@ def test_the_inspection_is_a_task_if_it_was_not_done_before(trained):
     assert kinds.index("inspect_scored") < kinds.index("score_partition")
 
 
-def test_levels_that_the_bundle_does_not_have_are_a_warning(trained, tmp_path):
+@pytest.fixture
+def swapped(trained, tmp_path):
+    """The tables of training, with the sex of all but some patients in another case."""
+
+    def write(*, same: int) -> Path:
+        folder = tmp_path / "data"
+        shutil.copytree(trained.folder, folder)
+        path = folder / "demographics.parquet"
+        table = pq.read_table(path)
+        sexes = table.column("sex").to_pylist()
+        other = pa.array([*sexes[:same], *(sex and sex.swapcase() for sex in sexes[same:])])
+        pq.write_table(table.set_column(table.column_names.index("sex"), "sex", other), path)
+        return folder
+
+    return write
+
+
+def test_levels_that_the_bundle_does_not_have_are_a_warning(trained, swapped):
     """Levels in another case would count as another level without a word; the inspection and the scores say which one."""
-    folder = tmp_path / "data"
-    shutil.copytree(trained.folder, folder)
-    path = folder / "demographics.parquet"
-    table = pq.read_table(path)
-    other = pa.array([sex and sex.swapcase() for sex in table.column("sex").to_pylist()])
-    pq.write_table(table.set_column(table.column_names.index("sex"), "sex", other), path)
+    folder = swapped(same=50)
 
     (warning,) = inspected(folder).warnings
 
-    assert warning.startswith(
-        "Demographic 'sex': 100 % of the rows have a level that the bundle does not have."
+    assert re.match(
+        r"Demographic 'sex': \d\d % of the rows have a level that the bundle does not have\.", warning
     )
     assert warning.endswith(
         "They count as 'unknown'. Write the levels as in training: female, male, unknown."
     )
     assert warning in score_inline(folder, MemoryStore()).scores["warnings"]
     assert inspected(trained.folder).warnings == []
+
+
+def test_a_column_without_any_level_of_the_bundle_is_refused(swapped):
+    """All patients would be scored with the same level. The inspection and the commit refuse it, unless the specification allows it."""
+    folder, store = swapped(same=0), MemoryStore()
+
+    (error,) = inspected(folder).errors
+    with pytest.raises(DataError, match=r"'sex'.*female, male, unknown.*emptySamples: warn"):
+        score_inline(folder, store)
+    allowed = score_inline(folder, MemoryStore(), {"checks.emptySamples": "warn"}).scores
+
+    assert "'sex'" in str(error)
+    assert not [key for key in store.keys("runs/") if "/scores/" in key]
+    assert any("100 % of the rows" in warning for warning in allowed["warnings"])
 
 
 def test_impossible_ages_are_a_warning(trained, tmp_path):
