@@ -195,6 +195,8 @@ class TrainingSamples(BundlePart):
     alert_rates: dict[str, Share]
     """By rule of a threshold: share of the probabilities of ``deciles`` at or above it, rounded to 0.001. In bundles of earlier versions,
     of the out-of-fold probabilities."""
+    n_samples: Annotated[int | None, Field(ge=1), OMITTED] = None
+    """Absent in bundles of earlier versions."""
     prevalence: Annotated[tuple[Share | None, ...] | None, OMITTED] = None
     """By feature, in column order: share of samples with the feature, rounded to 0.0001; null if fewer than ``report.minCell`` have
     it or lack it. Absent in bundles of earlier versions."""

@@ -14,7 +14,6 @@ MIN_LOSS: Final = 0.02
 #: Smallest shift of the log-odds (odds off by a tenth), and smallest error of the slope, that justify recalibration.
 MIN_SHIFT: Final = 0.1
 MIN_SLOPE_ERROR: Final = 0.1
-LARGE_PSI: Final = 0.25
 _CHANCE: Final = 0.5
 _UNCERTAIN: Final = "The gain from another model is too uncertain to state."
 _EVALUATE: Final = "Evaluate the model (mlho evaluate) as soon as labels are available."
@@ -32,7 +31,7 @@ class Findings:
     trained_margin: float = 0.0
     """Half the width of the 95 % interval of ``trained``; 0 if there is none."""
     score_psi: float | None = None
-    """Population stability index of the scores, against training."""
+    """Population stability index of the scores, against training, if it is large and beyond chance."""
     vanished: int = 0
     """Features expected in these samples and absent in all of them."""
     missing: int = 0
@@ -104,7 +103,7 @@ def _without_labels(found: Findings) -> Advice:
         doubts.append(
             f"{plural(found.missing, 'column')} {verb} many more missing values than in training (check this first)"
         )
-    if found.score_psi is not None and found.score_psi > LARGE_PSI:
+    if found.score_psi is not None:
         doubts.append(
             f"the distribution of the scores differs from that in training (PSI {found.score_psi:.2f})"
         )

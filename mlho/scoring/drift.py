@@ -2,7 +2,7 @@
 
 The population stability index (PSI) of two distributions over the same bins is Σ (now − then) · ln(now / then). By convention a
 value below 0.1 is small, and one above 0.25 is large. The index does not account for chance, so a feature counts as shifted only
-if its prevalence also differs by more than chance explains.
+if its prevalence also differs by more than chance explains, and the scores only if their index also exceeds what chance explains.
 
 References
 ----------
@@ -31,6 +31,9 @@ from mlho.spec.types import MIN_CELL
 DECILE_ROUNDING: Final = 5.1e-5
 LARGE: Final = 0.25
 SMALL: Final = 0.1
+# 99.99 % quantile of chi-square with 9 degrees of freedom, for ten bins (fewer, with equal deciles, exceed it more rarely). With 110 to 200 samples the index has a longer tail: the bound
+# is exceeded in up to 0.1 % of nights without drift, so a nightly schedule has less than one false warning in two years.
+_CHANCE: Final = 33.72
 _Z: Final = 3.89  # two-sided, one false shift in 10,000 features
 _MIN_EXPECTED: Final = (
     30.0  # expected samples with a feature; if none has it, chance cannot explain its absence
@@ -72,8 +75,10 @@ class Drift(Part):
 
     score_psi: float | None = None
     """PSI of the calibrated probabilities over the deciles of those in training."""
+    score_psi_by_chance: float | None = None
+    """PSI that at most 0.1 % of such samples exceed without drift; null where ``score_psi`` is, and in scores of earlier versions."""
     reason: str | None = None
-    """Why it is absent."""
+    """Why the PSI is absent."""
     n_compared: int = 0
     """Features whose prevalence in training is known."""
     n_shifted: int = 0
@@ -149,6 +154,36 @@ def score_psi(
     cuts = np.clip(tenths, below, up_to)
     then, now = (np.diff([0.0, *ends.tolist(), 1.0]).tolist() for ends in (tenths, cuts))
     return round(psi(then, now, n), 4), None
+
+
+def psi_by_chance(n: int, n_training: int | None) -> float:
+    """Return the PSI of the scores that chance explains, for independent samples.
+
+    Without drift, the index divided by 1/n + 1/n_training is approximately chi-square with one degree of freedom less than bins.
+
+    Parameters
+    ----------
+    n : int
+        Samples, at least 1.
+    n_training : int or None
+        Training samples. None in bundles of earlier versions: their deciles count as exact.
+
+    References
+    ----------
+    Yurdakul & Naranjo (2020), section 3.
+
+    Examples
+    --------
+    >>> round(psi_by_chance(110, 150), 2), round(psi_by_chance(2000, 5000), 2)
+    (0.53, 0.02)
+    """
+    return round(_CHANCE * (1 / n + (1 / n_training if n_training else 0.0)), 4)
+
+
+def large_score_psi(drift: Drift) -> float | None:
+    """Return the PSI of the scores if it is large and beyond chance, else None."""
+    index = drift.score_psi
+    return None if index is None or index <= max(LARGE, drift.score_psi_by_chance or 0.0) else index
 
 
 def is_counted_by_value(feature: BundleFeature, training: TrainingSamples | None) -> bool:
@@ -301,9 +336,10 @@ def drift_warnings(drift: Drift) -> list[str]:
     ['The distribution of the scores differs from that in training (PSI 0.31; over 0.25 is large). 12 of 200 features are shifted.']
     """
     said = []
-    if drift.score_psi is not None and drift.score_psi > LARGE:
+    index = large_score_psi(drift)
+    if index is not None:
         said.append(
-            f"The distribution of the scores differs from that in training (PSI {drift.score_psi:.2f}; over {LARGE} is large). "
+            f"The distribution of the scores differs from that in training (PSI {index:.2f}; over {LARGE} is large). "
             f"{drift.n_shifted} of {drift.n_compared} features are shifted."
         )
     if drift.vanished:

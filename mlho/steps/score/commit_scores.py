@@ -166,12 +166,13 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
 
 def _advice(expected: "ExpectedPerformance", drift: "Drift") -> "Advice":
     from mlho.report.advice import Findings, advise
+    from mlho.scoring.drift import large_score_psi
 
     return advise(
         Findings(
             trained=expected.training_auroc,
             expected=expected.auroc,
-            score_psi=drift.score_psi,
+            score_psi=large_score_psi(drift),
             vanished=len(drift.vanished),
             missing=drift.n_missing_shifted,
             shifted=drift.n_shifted,
@@ -246,7 +247,14 @@ def _drift(bundle: "Bundle", parts: Sequence[Artifact], scored: "NDArray[np.floa
 
     from mlho.arrays import read_arrays
     from mlho.scoring.code_drift import find_code_drift
-    from mlho.scoring.drift import find_drift, find_missing, score_psi, shares_in_training, with_missing
+    from mlho.scoring.drift import (
+        find_drift,
+        find_missing,
+        psi_by_chance,
+        score_psi,
+        shares_in_training,
+        with_missing,
+    )
 
     features, training = bundle.document.features, bundle.document.training
     counted = [read_arrays(part.path(PRESENT_FILE)) for part in parts]
@@ -263,7 +271,10 @@ def _drift(bundle: "Bundle", parts: Sequence[Artifact], scored: "NDArray[np.floa
     index, reason = score_psi(scored, None if training is None else training.deciles)
     codes = find_code_drift(training, listed, others, len(scored))
     drift = with_missing(drift, find_missing(features, training, with_value, unknown, len(scored)))
-    return drift.model_copy(update={"score_psi": index, "reason": reason, "codes": codes})
+    chance = None if index is None or training is None else psi_by_chance(len(scored), training.n_samples)
+    return drift.model_copy(
+        update={"score_psi": index, "score_psi_by_chance": chance, "reason": reason, "codes": codes}
+    )
 
 
 def _entries(work: Work, parts: Sequence[Artifact], absent: Sequence[Artifact]) -> "list[PartEntry]":

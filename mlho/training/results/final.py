@@ -203,6 +203,7 @@ def training_samples(problem: Problem, final: FinalModel) -> TrainingSamples:
     return TrainingSamples(
         without_events=round(share, 2) if windows else None,
         alert_rates=_alert_rates(final),
+        n_samples=problem.cohort.n_samples,
         prevalence=_prevalence(problem, final),
         deciles=tuple(
             np.round(np.quantile(final.expected, np.arange(1, 10) / 10, method="inverted_cdf"), 4).tolist()

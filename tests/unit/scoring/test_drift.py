@@ -15,7 +15,18 @@ from mlho.arrays import read_arrays
 from mlho.method.selection.features import VALUES, Cells, Encoding, n_with_value
 from mlho.model.parts import TrainingSamples, Vocabulary
 from mlho.scoring.code_drift import code_warnings, find_code_drift, split_codes
-from mlho.scoring.drift import Drift, drift_warnings, find_drift, find_missing, psi, score_psi, with_missing
+from mlho.scoring.drift import (
+    Drift,
+    deciles_of,
+    drift_warnings,
+    find_drift,
+    find_missing,
+    large_score_psi,
+    psi,
+    psi_by_chance,
+    score_psi,
+    with_missing,
+)
 from mlho.spec.training import parse_spec
 from mlho.steps.records import read_commit
 from mlho.steps.score.artifacts import PRESENT_FILE
@@ -54,6 +65,37 @@ def test_scores_of_the_training_distribution_have_a_small_psi_and_shifted_ones_a
     assert shifted > 0.25
     assert drift_warnings(Drift(score_psi=shifted, n_compared=9))
     assert not drift_warnings(Drift(score_psi=same, n_compared=9))
+
+
+def share_warned(n, n_training, *, shift, seed, n_rounds=500):
+    """Return the share of nights whose PSI is over 0.25, and the share with a warning; the logits are shifted."""
+    rng = np.random.default_rng(seed)
+    chance, over, warned = psi_by_chance(n, n_training), 0, 0
+    for _ in range(n_rounds):
+        training, now = rng.normal(-2, 1.2, n_training), rng.normal(-2 + shift, 1.2, n)
+        index, _ = score_psi(1 / (1 + np.exp(-now)), deciles_of(1 / (1 + np.exp(-training))))
+        over += index > 0.25
+        warned += bool(drift_warnings(Drift(score_psi=index, score_psi_by_chance=chance)))
+    return over / n_rounds, warned / n_rounds
+
+
+@pytest.mark.parametrize(("n", "n_training"), [(110, 150), (110, 300), (150, 150)])
+def test_the_psi_of_few_scores_without_drift_is_no_warning(n, n_training):
+    over, warned = share_warned(n, n_training, shift=0.0, seed=3)
+
+    assert over > 0.01
+    assert warned <= 0.004
+
+
+@pytest.mark.parametrize("n", [110, 300, 2000])
+@pytest.mark.parametrize("n_training", [150, 1000])
+def test_a_shift_of_the_scores_beyond_chance_is_a_warning(n, n_training):
+    assert share_warned(n, n_training, shift=1.0, seed=4, n_rounds=100)[1] >= 0.9
+
+
+def test_without_the_size_of_training_the_deciles_count_as_exact():
+    assert psi_by_chance(110, None) == pytest.approx(psi_by_chance(110, 10**9), abs=1e-4)
+    assert large_score_psi(Drift(score_psi=0.26)) == 0.26
 
 
 def test_equal_deciles_are_one_bin():
