@@ -31,8 +31,8 @@ from mlho.spec.types import MIN_CELL
 DECILE_ROUNDING: Final = 5.1e-5
 LARGE: Final = 0.25
 SMALL: Final = 0.1
-# 99.99 % quantile of chi-square with 9 degrees of freedom, for ten bins (fewer, with equal deciles, exceed it more rarely). With 110 to 200 samples the index has a longer tail: the bound
-# is exceeded in up to 0.1 % of nights without drift, so a nightly schedule has less than one false warning in two years.
+# 99.99 % quantile of chi-square with 9 degrees of freedom, for ten bins (fewer, with equal deciles, exceed it more rarely). With 110 to
+# 200 samples the index has a longer tail: up to 0.1 % of nights without drift exceed it, less than one in two years of nightly runs.
 _CHANCE: Final = 33.72
 _Z: Final = 3.89  # two-sided, one false shift in 10,000 features
 _MIN_EXPECTED: Final = (

@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.method.bias.groups import Comparison, ErrorComparison, Gap, Grouping, Periods, Trend
-from mlho.method.bias.intervals import adjusted_p_values, is_rate, p_of_rates, p_of_ratio, p_value
+from mlho.method.bias.intervals import (
+    adjusted_p_values,
+    is_rate,
+    p_of_rate_trend,
+    p_of_rates,
+    p_of_ratio,
+    p_value,
+)
 from mlho.method.evaluation.auroc import auroc_estimate
 from mlho.method.evaluation.bootstrap import percentile_estimate
 from mlho.method.evaluation.metrics import Estimate
@@ -208,7 +215,11 @@ def _delta(area: Estimate, fewest: int) -> tuple[Estimate, float | None]:
 def trends(
     by: str, level: str, drawn: Sequence[Drawn | None], periods: Periods, rules: Sequence[str]
 ) -> Iterator[Trend]:
-    """Yield the change per year of each compared figure, weighted by the inverse variance of each period's replicates."""
+    """Yield the change per year of each compared figure, weighted by the inverse variance of each period's replicates.
+
+    The p value of a rate or an AUROC is that of a score test at the common rate; that of other figures is Student's t with two
+    degrees of freedom less than periods, because the weights are uncertain too.
+    """
     for metric in compared_metrics(rules):
         usable = [
             (years, period)
@@ -224,9 +235,11 @@ def trends(
         centred = weights * (x - np.average(x, weights=weights))
         slopes = centred / (centred * x).sum()
         value, of_replicates = float((slopes * values).sum()), (slopes[:, None] * replicates).sum(axis=0)
-        yield Trend(
-            by, level, metric, len(usable), _estimate(value, of_replicates), p_value(value, of_replicates)
-        )
+        p = p_value(value, of_replicates, fewest=len(usable) - 1)
+        if p is not None and is_rate(metric):
+            n_patients = [period.n_patients.get(metric, 0) for _, period in usable]
+            p = p_of_rate_trend(metric, x, values, replicates, n_patients)
+        yield Trend(by, level, metric, len(usable), _estimate(value, of_replicates), p)
 
 
 def _has_variance(period: Drawn, metric: str) -> bool:

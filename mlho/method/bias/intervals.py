@@ -198,6 +198,47 @@ def p_of_rates(
     return p_of_ratio(math.sqrt(max(min(score, likelihood_ratio), 0.0) / max(unshared, 1e-12)))
 
 
+def p_of_rate_trend(
+    name: str, years: FloatArray, values: FloatArray, drawn: FloatArray, n_patients: Sequence[int]
+) -> float:
+    """Return the two-sided p value of a linear trend of a rate, or AUROC, over periods: a score test at the common rate.
+
+    With the variance of its own replicates, a period whose rate is by chance near 0 or 1 would have too large a weight.
+
+    Parameters
+    ----------
+    name : str
+        One of ``RATES``, after the name of a rule.
+    years, values : float64, shape (n_periods,)
+        Time and rate of each period.
+    drawn : float64, shape (n_periods, n_replicates)
+        Paired replicates with variance; NaN where the rate does not exist.
+    n_patients : sequence of int, shape (n_periods,)
+        Used as the number of samples of a rate of 0 or 1.
+
+    References
+    ----------
+    Armitage (1955), Biometrics 11; Rao & Scott (1992), Biometrics 48 (tests of rates with effective sizes).
+    """
+    rates, of_periods = values / _scale(name), drawn / _scale(name)
+    variances = np.nanvar(of_periods, axis=1, ddof=1)
+    sizes = np.array(
+        [
+            _effective_size(*period)
+            for period in zip(rates.tolist(), variances.tolist(), n_patients, strict=True)
+        ]
+    )
+    common = float((sizes * rates).sum() / sizes.sum())
+    if not 0.0 < common < 1.0:
+        return 1.0
+    centred = sizes * (years - (sizes * years).sum() / sizes.sum())
+    variance = common * (1.0 - common) * float((centred**2 / sizes).sum())
+    # Periods may share patients.
+    together = float(np.nanvar((centred[:, None] * of_periods).sum(axis=0), ddof=1))
+    shared = together / float((centred**2 * variances).sum())
+    return p_of_ratio(float((centred * rates).sum()) / math.sqrt(variance * max(shared, 1e-12)))
+
+
 def _correlation(first: FloatArray, second: FloatArray) -> float:
     """Return the correlation over the replicates in which both exist; not by ``np.corrcoef``, whose last bits depend on the machine."""
     is_present = ~np.isnan(first) & ~np.isnan(second)

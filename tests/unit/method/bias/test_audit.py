@@ -263,6 +263,29 @@ def test_a_trend_over_months_is_found():
     assert trend.adjusted < 0.001
 
 
+def test_few_audits_without_a_trend_have_a_significant_one():
+    """Months with few alerts or outcomes have uncertain standard errors: up to 13 % of such audits had a significant trend."""
+    periods = [f"2020-{m:02}" for m in range(1, 13)]
+    n_significant = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        month, logit = rng.integers(0, 12, 2400), rng.normal(-1.8, 1.2, 2400)
+        p = 1 / (1 + np.exp(-logit))
+        found = audit(
+            (rng.random(2400) < p).astype(np.uint8),
+            p,
+            [],
+            patients=None,
+            alerts={RULE: p >= 0.2, "rare": p >= 0.6},
+            seed=[seed],
+            n_replicates=100,
+            periods=Periods("month", tuple(periods), month, np.arange(12) / 12),
+        )
+        n_significant += any(trend.adjusted is not None and trend.adjusted < 0.05 for trend in found.trends)
+
+    assert n_significant <= 3
+
+
 def test_result_depends_neither_on_the_order_of_rows_nor_on_threads():
     """The audit is equal to the last bit for another order of rows and for more threads."""
     y, p, group, patient = cohort_of(300, samples_each=2)
