@@ -333,10 +333,7 @@ def _trouble(observed: ObservedRun, status: Status) -> tuple[str, str] | None:
         )
     old = get_condition(observed.status.conditions, ConditionType.DEGRADED)
     if old is not None and old.reason == _WORKERS_FAILED and not _is_working(observed):
-        return (
-            old.reason,
-            old.message,
-        )  # the pods were deleted, and the next workers have not proved themselves
+        return old.reason, old.message  # the failed pods were deleted, and no worker is ready since
     return None
 
 
