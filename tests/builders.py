@@ -4,6 +4,7 @@ All data are drawn from a seed: equal arguments give equal tables. No data are o
 """
 
 import copy
+import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -363,8 +364,14 @@ class CommandOutput:
 
     @property
     def error(self) -> str:
-        """Return the lines of stderr that are not JSON logs."""
-        return "\n".join(line for line in self.err.splitlines() if not line.startswith("{"))
+        """Return the lines of stderr that are not JSON logs, and the error that ended a command with such a log, as text."""
+        lines = []
+        for line in self.err.splitlines():
+            if not line.startswith("{"):
+                lines.append(line)
+            elif (event := json.loads(line))["event"] == "command_failed":
+                lines.append(f"error: {event['error']}")
+        return "\n".join(lines)
 
     @property
     def results(self) -> list[Path]:
