@@ -70,7 +70,7 @@ def with_recalibration(store):
 
 
 def test_a_later_recalibration_is_not_the_latest_run(with_recalibration):
-    """``latest`` is the training run that finished last, whatever was recalibrated since."""
+    """``latest`` is the training run that finished last, even if a recalibration is newer."""
     assert open_run(with_recalibration).id == "ab33"
 
 
