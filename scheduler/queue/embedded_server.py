@@ -171,7 +171,7 @@ class WorkerProcesses:
         """Ask a worker to exit after its current task."""
         worker = self.processes[number]
         worker.is_exiting = True
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError):  # it has just ended, which clear_ended finds
             worker.process.send_signal(LEAVE_SIGNAL)
 
     def clear_ended(self) -> Iterator[tuple[LocalWorker, QueueError | None]]:
