@@ -17,8 +17,9 @@ from typing import Any, Final
 
 import yaml
 
-from scheduler.api.crd import render_crds, structural
+from scheduler.api.crd import ResourceDefinition, kinds, render_crds, resource_schema, structural
 from scheduler.api.placement import Affinity, Toleration
+from scheduler.api.resource import WorkersSpec
 
 REPO: Final = Path(__file__).resolve().parents[1]
 CHART: Final = REPO / "helm" / "mlho"
@@ -110,6 +111,7 @@ _EGRESS: Final = {
     "minProperties": 1,  # a rule without destinations allows all traffic
 }
 _COUNT: Final = {"type": ["integer", "string"], "minimum": 0, "pattern": "^[0-9]+%?$"}
+_RUNS: Final = {kind.name: kind for kind in kinds() if kind.is_run}
 _SCHEDULE: Final = {
     "type": "object",
     "additionalProperties": False,
@@ -127,10 +129,14 @@ _SCHEDULE: Final = {
             "type": "object",
             "additionalProperties": False,
             "required": ["kind", "spec"],
-            "properties": {
-                "kind": {"enum": ["TrainingRun", "ScoringRun"]},
-                "spec": {"type": "object"},
-            },
+            "properties": {"kind": {"enum": list(_RUNS)}, "spec": {"type": "object"}},
+            "allOf": [
+                {
+                    "if": {"properties": {"kind": {"const": name}}},
+                    "then": {"properties": {"spec": {"$ref": f"#/definitions/{name}"}}},
+                }
+                for name in _RUNS
+            ],
         },
     },
 }
@@ -227,6 +233,10 @@ _SPECIAL: Final[dict[str, dict[str, Any]]] = {
     "store.addressing": {"enum": ["auto", "path", "virtual"]},
     "store.checksums": {"enum": ["when_required", "when_supported"]},
     "watchNamespaces": {"type": "array", "items": _NAME},
+    "redis.trial.persistence.size": {
+        "type": "string",
+        "pattern": "^[0-9]+(\\.[0-9]+)?([kMGTPE]|[KMGTPE]i)?$",
+    },
     "metrics.prometheusRule.waitingMinutes": {"type": "integer", "minimum": 1},
     "metrics.serviceMonitor.interval": {"type": "string", "pattern": "^([0-9]+(ms|s|m|h))+$"},
     "scheduler.replicas": {"type": "integer", "minimum": 0, "maximum": 10},
@@ -291,6 +301,8 @@ def values_schema() -> dict[str, Any]:
             "resources": _RESOURCES,
             "affinity": strict(structural(Affinity)),
             "toleration": strict(structural(Toleration)),
+            "workers": strict(structural(WorkersSpec)),
+            **{name: _run_schema(kind) for name, kind in _RUNS.items()},
         },
     }
     # Helm passes the globals of the parent chart to every chart.
@@ -304,17 +316,31 @@ def values_schema() -> dict[str, Any]:
     return root
 
 
-def strict(node: dict[str, Any]) -> dict[str, Any]:
-    """Return the structural schema of a model as a JSON Schema that refuses other names."""
-    left_out = ("format", "description")
+def _run_schema(kind: ResourceDefinition) -> dict[str, Any]:
+    """Return the JSON Schema of the ``spec`` of a run, whose texts may contain ``{date}``."""
+    schema = strict(resource_schema(kind)["properties"]["spec"], without=("pattern",))
+    schema["properties"]["workers"] = {"$ref": "#/definitions/workers"}
+    return schema
+
+
+def strict(node: dict[str, Any], *, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the structural schema of a model as a JSON Schema that refuses other names; ``without`` are keywords to omit."""
+    left_out = ("format", "description", "default", *without)
     schema = {
         name: value for name, value in node.items() if not name.startswith("x-") and name not in left_out
     }
+    # In OpenAPI 3.0 an exclusive bound is a boolean beside the bound.
+    for bound, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+        if schema.get(exclusive) is True:
+            schema[exclusive] = schema.pop(bound)
     if "properties" in schema:
-        schema["properties"] = {name: strict(value) for name, value in schema["properties"].items()}
+        schema["properties"] = {
+            name: strict(value, without=without) for name, value in schema["properties"].items()
+        }
         schema["additionalProperties"] = False
-    if "items" in schema:
-        schema["items"] = strict(schema["items"])
+    for name in ("items", "additionalProperties"):
+        if isinstance(schema.get(name), dict):
+            schema[name] = strict(schema[name], without=without)
     return schema
 
 

@@ -280,6 +280,7 @@ def test_every_object_is_valid_and_every_pod_restricted(helm: str, values: dict[
         ),
         (["--set-json", 'scheduler.extraVolumeMounts=[{"name": "x"}]'], "mountPath"),
         (["--set", "scheduler.resources.limits.memory=much"], "/scheduler/resources/limits/memory"),
+        (["--set", "redis.trial.persistence.size=much"], "/redis/trial/persistence/size"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
@@ -290,6 +291,41 @@ def test_a_mistake_in_the_values_is_named(helm: str, arguments: list[str], words
 
 def _schedules(*changes: dict[str, Any]) -> str:
     return f"schedules={json.dumps([{**SCHEDULE, **change} for change in changes])}"
+
+
+def _scheduled(kind: str, spec: dict[str, Any]) -> str:
+    return _schedules({"resource": {"kind": kind, "spec": spec}})
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "words"),
+    [
+        ("ScoringRun", {"indx": {}}, "/schedules/0/resource/spec': additional properties 'indx' not allowed"),
+        ("ScoringRun", {"checks": {"complete": {"minFiles": "many"}}}, "/spec/checks/complete/minFiles"),
+        ("ScoringRun", {"workers": {"cpu": 2}}, "/spec/workers': additional properties 'cpu' not allowed"),
+        ("TrainingRun", {"validation": {"testFraction": 1}}, "/spec/validation/testFraction"),
+    ],
+    ids=["name", "type", "workers", "bound"],
+)
+def test_a_mistake_in_the_spec_of_a_schedule_is_named(
+    helm: str, kind: str, change: dict[str, Any], words: str
+):
+    """Helm refuses a field or a value that the custom resource definition refuses, before the first night."""
+    assert words in refusal(helm, "--set-json", _scheduled(kind, SCHEDULE["resource"]["spec"] | change))
+
+
+def test_every_example_of_a_run_may_be_scheduled(helm: str):
+    """The chart's schema accepts the ``spec`` of each example."""
+    documents = [
+        document
+        for path in sorted((K8S / "examples").glob("*.yaml"))
+        for document in yaml.safe_load_all(path.read_text(encoding="utf-8"))
+        if document["kind"] in ("TrainingRun", "ScoringRun")
+    ]
+
+    assert {document["kind"] for document in documents} == {"TrainingRun", "ScoringRun"}
+    for document in documents:
+        generate.render(helm, "--set-json", _scheduled(document["kind"], document["spec"]))
 
 
 @pytest.mark.parametrize(
