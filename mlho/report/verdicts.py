@@ -44,6 +44,21 @@ class Samples:
     n_positive_samples: int
 
 
+def tested_samples(result: Result) -> Counted:
+    """Return the number of samples on which the headline figures of a run rest.
+
+    Test sets that are drawn, or are sites, cover the cohort; those by date or given part may be a small part of it. A hidden count,
+    as of fewer than ``report.minCell`` samples, is taken as 0.
+    """
+    if result.split is None or result.split.kind == "site":
+        return result.cohort
+    sets = result.split.test_sets
+    return Samples(
+        sum(test_set.n_test_samples or 0 for test_set in sets),
+        sum(test_set.n_test_positive_samples or 0 for test_set in sets),
+    )
+
+
 def has_samples(cohort: Counted, n: int) -> bool:
     """Return whether a cohort has at least ``n`` samples with and ``n`` without the outcome."""
     return min(cohort.n_positive_samples, cohort.n_samples - cohort.n_positive_samples) >= n

@@ -6,9 +6,9 @@ from typing import Any, Final
 from mlho.errors import capitalized as capitalized
 from mlho.errors import plural as plural
 from mlho.printable import cut as cut
+from mlho.report import verdicts
 from mlho.report.result import (
     Cell,
-    CohortSummary,
     Estimate,
     FeatureResult,
     LaterEvaluation,
@@ -19,7 +19,6 @@ from mlho.report.result import (
     TestSet,
     TimeToEventPerformance,
 )
-from mlho.report.verdicts import auroc_caution, calibration_verdict, level_verdict, why_not_judged
 from mlho.spec.types import MIN_CELL
 
 THIN: Final = "\N{NARROW NO-BREAK SPACE}"
@@ -305,11 +304,11 @@ def summary_sentences(result: Result) -> list[str]:
     auroc, rival, later = result.headline.get("auroc"), result.winners.get("auroc"), result.later
     return [
         _who(result),
-        _how_well(auroc, result.test_sets, result.final_model.classifier, result.cohort),
+        _how_well(auroc, result.test_sets, result.final_model.classifier, verdicts.tested_samples(result)),
         *([] if result.time_to_event is None else [times_sentence(result.time_to_event)]),
         *([] if result.split is None else [split_sentence(result.split)]),
         *([] if later is None or "auroc" not in later.figures else [later_sentence(later)]),
-        calibrated(result.headline, result.cohort),
+        calibrated(result),
         _how_stable(result.stability),
         _which(result.features, result.stability),
         *([] if rival is None or rival == auroc else [_winners(rival)]),
@@ -339,12 +338,12 @@ def test_sets_in_words(test_sets: Sequence[TestSet]) -> str:
 
 
 def _how_well(
-    auroc: Spread | None, test_sets: Sequence[TestSet], classifier: str, cohort: CohortSummary
+    auroc: Spread | None, test_sets: Sequence[TestSet], classifier: str, tested: verdicts.Counted
 ) -> str:
     if auroc is None or auroc.mean is None:
         return "Discrimination could not be measured: no test set contains samples both with and without the outcome."
     pairs = count(100 * auroc.mean)
-    caution = auroc_caution(auroc, cohort)
+    caution = verdicts.auroc_caution(auroc, tested)
     return (
         f"In patients held out of training, the final model's classifier, {classifier}, had an AUROC of {spread(auroc)} over "
         f"{test_sets_in_words(test_sets)}: in {pairs} of 100 pairs of a patient with and a patient without the outcome, the "
@@ -390,19 +389,20 @@ def _winners(auroc: Spread) -> str:
     )
 
 
-def calibrated(headline: Mapping[str, Spread], cohort: CohortSummary) -> str:
+def calibrated(result: Result) -> str:
     """Return the verdict on calibration in a sentence, with the slope; and with the calibration in the large if that is off."""
-    slope, large = headline.get("calibration_slope"), headline.get("calibration_in_the_large")
+    slope, large = (result.headline.get(name) for name in ("calibration_slope", "calibration_in_the_large"))
+    tested = verdicts.tested_samples(result)
     figure = (
         ""
         if slope is None or slope.mean is None
         else f" The calibration slope was {spread(slope)}, where 1 is ideal."
     )
-    verdict, level = calibration_verdict(slope, cohort), level_verdict(large, cohort)
+    verdict, level = verdicts.calibration_verdict(slope, tested), verdicts.level_verdict(large, tested)
     if level is not None and large is not None:
         return f"After calibration, the predicted probabilities were {level} (calibration in the large {spread(large)}, where 0 is ideal).{figure}"
     if verdict is None:
-        return f"The calibration of the probabilities cannot be assessed ({why_not_judged(slope, cohort)}).{figure}"
+        return f"The calibration of the probabilities cannot be assessed ({verdicts.why_not_judged(slope, tested)}).{figure}"
     return f"After calibration, the predicted probabilities were {verdict}.{figure}"
 
 

@@ -28,7 +28,7 @@ def questions(result: Result) -> list[tuple[str, str, str]]:
         ("Which records were excluded, and why?", _dropped, "ledger"),
         ("Could there be leakage?", _leaking, "leakage"),
         ("Are the data sound?", _sound, "quality"),
-        ("Is the model calibrated?", _calibrated, "performance"),
+        ("Is the model calibrated?", words.calibrated, "performance"),
         ("What happens to 100 patients?", _flagged, "performance"),
         ("For whom does the model perform worst?", _failed, "performance"),
         ("What changed since the last run?", _changed, "changes"),
@@ -102,10 +102,6 @@ def _checked(checks: Sequence[Check]) -> str:
         f"{check.title}{' (allowed with a reason)' if check.verdict == 'allowed' else ''}" for check in found
     ]
     return f"{summary} Findings: {listed(titles, _NAMED, '; ')}."
-
-
-def _calibrated(result: Result) -> str:
-    return words.calibrated(result.headline, result.cohort)
 
 
 def _flagged(result: Result) -> str:

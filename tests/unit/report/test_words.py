@@ -1,6 +1,7 @@
 import pytest
 
 from mlho.report import words
+from mlho.report.population import SplitAccount, SplitSet
 from mlho.report.result import Estimate, Spread
 
 
@@ -84,11 +85,42 @@ def test_probabilities_that_are_off_on_average_are_not_called_close(result, larg
     slope = Spread(mean=1.0, low=0.95, high=1.05)
     headline = {"calibration_slope": slope, "calibration_in_the_large": large}
 
-    sentence = words.calibrated(headline, result.cohort)
+    sentence = words.calibrated(result.model_copy(update={"headline": headline}))
 
     assert f"the predicted probabilities were {words_of_it}" in sentence
     assert ("calibration in the large" in sentence) == ("on average" in words_of_it)
     assert "1.00 (95" in sentence
+
+
+def test_figures_of_a_small_test_set_are_not_judged_by_the_size_of_the_cohort(result):
+    """With 178 tested samples with the outcome in a split by date, calibration is not assessed, whatever the cohort; with 90, neither is the AUROC."""
+
+    def sentences(kind, *n_positive):
+        sets = [
+            SplitSet(
+                name=f"set {n}",
+                n_test_samples=1_599,
+                n_test_positive_samples=n,
+                n_train_samples=1_401,
+                left_out=[],
+            )
+            for n in n_positive
+        ]
+        account = SplitAccount(
+            kind=kind,
+            column=None,
+            follow_up_days=None,
+            left_out_fraction=0.3,
+            iterations_each=20,
+            test_sets=sets,
+        )
+        return " ".join(words.summary_sentences(result.model_copy(update={"split": account})))
+
+    too_few = "cannot be assessed (fewer than 200 samples with or without the outcome)"
+    assert too_few in sentences("temporal", 178)
+    assert "fewer than 100 samples" in sentences("temporal", 90)
+    assert too_few not in sentences("rolling", 178, 22)
+    assert too_few not in sentences("site", 178)
 
 
 def test_the_summary_says_for_whom_how_well_and_how_surely(result):
