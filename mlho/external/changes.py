@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from mlho.arrays import is_new
 from mlho.encoding.cohort.cohort import Cohort
+from mlho.encoding.events.concepts import concepts_of_run
 from mlho.encoding.events.dictionary import merge_dictionary
 from mlho.encoding.events.partition import encode_partition
 from mlho.encoding.events.patients import PatientFinder
-from mlho.encoding.events.roll_up import TABLE, read_roll_up
+from mlho.encoding.events.roll_up import TABLE, RollUp, read_roll_up
 from mlho.encoding.events.segments import Segments
 from mlho.errors import SpecError
 from mlho.external.scores import defined_cohort
@@ -51,6 +52,8 @@ class Change:
     after: float
     """Share of the patients with any record in a month who have the code, in the year on each side; for ``effect``, the odds ratio of the
     code in all months on each side."""
+    description: str | None = None
+    """Description of the code, as in a report of the run."""
 
 
 def read_changes(asked: TrainingSpec, root: DataRoot) -> list[Change]:
@@ -70,7 +73,7 @@ def read_changes(asked: TrainingSpec, root: DataRoot) -> list[Change]:
     cohort = defined_cohort(asked, source, root, tables).cohort
     # Rows of a run with sequences keep their times.
     timed = spec.model_copy(update={"features": spec.features.model_copy(update={"sequences": Sequences()})})
-    parents = read_roll_up(source, tables[TABLE]).parents if TABLE in tables else None
+    roll_up = read_roll_up(source, tables[TABLE]) if TABLE in tables else RollUp()
     finder = PatientFinder(cohort)
     with scratch_folder("mlho-changes") as scratch:
         paths = [scratch / str(number) for number in range(len(tables["events"]))]
@@ -82,7 +85,7 @@ def read_changes(asked: TrainingSpec, root: DataRoot) -> list[Change]:
                 path,
                 where=file.key,
                 finder=finder,
-                parents=parents,
+                parents=roll_up.parents or None,
             )
             for file, path in zip(tables["events"], paths, strict=True)
         ]
@@ -92,7 +95,16 @@ def read_changes(asked: TrainingSpec, root: DataRoot) -> list[Change]:
         )
         least = max(spec.report.min_cell, asked_patients)
         partitions = list(zip(paths, ids, strict=True))
-        return find_changes(cohort, dictionary.codes, partitions, least_patients=least)
+        found = find_changes(cohort, dictionary.codes, partitions, least_patients=least)
+    if not found:
+        return []
+    concepts = concepts_of_run(
+        source,
+        tables.get("concepts", tables["events"]),
+        lambda: [change.code for change in found],
+        in_events="concepts" not in tables,
+    ).with_roll_up(roll_up.parents, roll_up.descriptions)
+    return [replace(change, description=concepts.descriptions.get(change.code)) for change in found]
 
 
 def find_changes(

@@ -221,8 +221,8 @@ def _features(a: Sequence[FeatureResult], b: Sequence[FeatureResult]) -> list[Fe
 
 
 def _feature(a: FeatureResult | None, b: FeatureResult | None) -> FeatureChange:
-    known = b or a
-    assert known is not None
+    found = [feature for feature in (b, a) if feature is not None]
+    known = next((feature for feature in found if feature.description), found[0])
     was_in, is_in = a is not None and a.in_consensus, b is not None and b.in_consensus
     odds = [_odds(feature) for feature in (a, b)]
     ratio = _ratio(*odds)

@@ -32,7 +32,7 @@ from mlho.report.verdicts import (
     why_not_judged,
 )
 from mlho.report.words import estimate, percent, spread
-from mlho.scoring.code_drift import code_warnings, find_code_drift, split_codes
+from mlho.scoring.code_drift import code_warnings, descriptions_of, find_code_drift, split_codes
 from mlho.scoring.label_free import expected_performance
 from mlho.spec.training import TrainingSpec
 from mlho.training.iterations.planned import FEWEST
@@ -103,7 +103,11 @@ def evaluate_scored(
             *surveillance_sentence(surveillance),
             advice.sentence,
         ],
-        warnings=[*_of_training(n_known_files), *_warnings(bundle, spec, scored), *code_warnings(codes)],
+        warnings=[
+            *_of_training(n_known_files),
+            *_warnings(bundle, spec, scored),
+            *code_warnings(codes, descriptions_of(bundle.document.features)),
+        ],
         **_account(scored, min_cell),
         codes=codes,
         figures=figures,

@@ -1,7 +1,7 @@
 """Codes of the events that are new or have vanished since training, including codes that the model does not use. Pure."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mlho.encoding.events.code_patterns import code_filter
 from mlho.errors import listed
-from mlho.model.parts import TrainingSamples
+from mlho.model.parts import BundleFeature, TrainingSamples
 from mlho.printable import cut
 from mlho.report.monitoring import CodeDrift, CodeShift
 from mlho.spec.features import Features
@@ -93,7 +93,16 @@ def _is_new(count: int, n: int, floor: float) -> bool:
     return share > 2 * floor and share - floor > _Z * error
 
 
-def code_warnings(found: CodeDrift) -> list[str]:
+def descriptions_of(features: Iterable[BundleFeature]) -> dict[str, str]:
+    """Return the descriptions of the codes that a bundle uses, as far as it has them."""
+    return {
+        feature.code: feature.description
+        for feature in features
+        if feature.description and feature.then is None
+    }
+
+
+def code_warnings(found: CodeDrift, descriptions: Mapping[str, str] | None = None) -> list[str]:
     """Return warnings about new and vanished codes that are, or were, common.
 
     Examples
@@ -101,10 +110,11 @@ def code_warnings(found: CodeDrift) -> list[str]:
     >>> code_warnings(CodeDrift(n_compared=9, n_new=1, new=[CodeShift(code="U07.1", training=0.001, now=0.2)]))
     ['Codes that were absent or rare in training: U07.1 (20.0 % of the samples). The model ignores them. Check whether they replace other codes; if so, map them to the codes of training, or retrain.']
     """
+    known = descriptions or {}
     return [
         *_warning(
             [
-                f"{cut(shift.code)} ({100 * shift.now:.1f} % of the samples)"
+                f"{_named(shift.code, known)} ({100 * shift.now:.1f} % of the samples)"
                 for shift in found.new
                 if shift.now >= COMMON
             ],
@@ -113,7 +123,7 @@ def code_warnings(found: CodeDrift) -> list[str]:
         ),
         *_warning(
             [
-                f"{cut(shift.code)} ({100 * shift.training:.1f} % of the training samples)"
+                f"{_named(shift.code, known)} ({100 * shift.training:.1f} % of the training samples)"
                 for shift in found.vanished
                 if shift.training >= COMMON
             ],
@@ -123,6 +133,11 @@ def code_warnings(found: CodeDrift) -> list[str]:
     ]
 
 
+def _named(code: str, descriptions: Mapping[str, str]) -> str:
+    return cut(f"{code} {descriptions[code]}" if code in descriptions else code)
+
+
 def _warning(named: list[str], said: str, remedy: str) -> Iterator[str]:
     if named:
-        yield f"{said}: {listed(named, _N_NAMED)}. {remedy}"
+        # Descriptions contain commas.
+        yield f"{said}: {listed(named, _N_NAMED, '; ')}. {remedy}"

@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from mlho.errors import listed
+from mlho.errors import listed, plural
 from mlho.method.selection.features import VALUES
 from mlho.model.parts import BundleFeature, TrainingSamples
 from mlho.printable import cut
 from mlho.report.monitoring import CodeDrift
 from mlho.report.result import Part
-from mlho.scoring.code_drift import code_warnings
+from mlho.scoring.code_drift import code_warnings, descriptions_of
 from mlho.spec.features import EVENT_VALUES
 from mlho.spec.types import MIN_CELL
 
@@ -327,8 +327,13 @@ def with_missing(drift: Drift, found: Sequence[MissingShift]) -> Drift:
     )
 
 
-def drift_warnings(drift: Drift) -> list[str]:
+def drift_warnings(drift: Drift, features: Sequence[BundleFeature] = ()) -> list[str]:
     """Return warnings about a shifted distribution of the scores, and about vanished features and missing values.
+
+    Parameters
+    ----------
+    features : sequence of BundleFeature
+        Of the bundle: vanished features and codes are named by their words.
 
     Examples
     --------
@@ -340,15 +345,17 @@ def drift_warnings(drift: Drift) -> list[str]:
     if index is not None:
         said.append(
             f"The distribution of the scores differs from that in training (PSI {index:.2f}; over {LARGE} is large). "
-            f"{drift.n_shifted} of {drift.n_compared} features are shifted."
+            f"{drift.n_shifted:,} of {plural(drift.n_compared, 'feature')} {'is' if drift.n_shifted == 1 else 'are'} shifted."
         )
     if drift.vanished:
-        named = listed([*map(cut, drift.vanished)], _N_NAMED)
+        words = {feature.id: feature.words for feature in features}
+        # Descriptions contain commas.
+        named = listed([cut(words.get(name, name)) for name in drift.vanished], _N_NAMED, "; ")
         said.append(
             f"Features that were common in training are absent from all samples: {named}. Check the codes of the events."
         )
     said += _missing_warnings(drift.missing)
-    return said if drift.codes is None else [*said, *code_warnings(drift.codes)]
+    return said if drift.codes is None else [*said, *code_warnings(drift.codes, descriptions_of(features))]
 
 
 def _missing_warnings(missing: Sequence[MissingShift]) -> list[str]:
@@ -361,5 +368,5 @@ def _missing_warnings(missing: Sequence[MissingShift]) -> list[str]:
     if not named:
         return []
     return [
-        f"Many more values are missing than in training: {listed(named, _N_NAMED)}. Check the columns of demographics and events."
+        f"Many more values are missing than in training: {listed(named, _N_NAMED, '; ')}. Check the columns of demographics and events."
     ]

@@ -1,7 +1,7 @@
 """Descriptions and reference ranges of codes, from the concepts table or from descriptions in the events."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from mlho.sources.base import Source
 from mlho.sources.events import number_column, text_column
 from mlho.sources.files import SourceFile
 from mlho.sources.omop.columns import concepts_of
+from mlho.sources.omop.folder import OMOP_NAME
 from mlho.sources.omop.views import iter_concepts
 from mlho.sources.reading import open_table, read_columns
 from mlho.tables import CONCEPTS, EVENTS, ColumnKind, check_type, is_text
@@ -40,6 +41,29 @@ class Concepts:
     def to_json(self) -> dict[str, Any]:
         """Return plain values; ``parents`` only if there are any."""
         return {name: dict(value) for name, value in vars(self).items() if value or name != "parents"}
+
+
+def concepts_of_run(
+    source: Source, files: Sequence[SourceFile], used: Callable[[], Sequence[str]], *, in_events: bool
+) -> Concepts:
+    """Read the concepts table, or otherwise the descriptions in the events of a ``dbmart``.
+
+    Parameters
+    ----------
+    files : sequence of SourceFile
+        The concepts table, or the events.
+    used : callable
+        Returns the codes to describe, which only the table of an OMOP CDM needs.
+    in_events : bool
+        Whether the files are the events.
+    """
+    if in_events:
+        return Concepts(descriptions=harvest_descriptions(source, files))
+    return (
+        read_concept_names(source, files, used())
+        if source.name == OMOP_NAME
+        else read_concepts(source, files)
+    )
 
 
 def read_concepts(source: Source, files: Sequence[SourceFile]) -> Concepts:

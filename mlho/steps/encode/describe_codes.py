@@ -18,28 +18,21 @@ class DescribeCodes(Step):
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``concepts.json``."""
-        from mlho.encoding.events.concepts import (
-            Concepts,
-            harvest_descriptions,
-            read_concept_names,
-            read_concepts,
-        )
+        from mlho.encoding.events.concepts import concepts_of_run
         from mlho.encoding.events.dictionary import Dictionary
         from mlho.encoding.events.roll_up import read_roll_up
         from mlho.sources import source_of
-        from mlho.sources.omop.folder import OMOP_NAME
 
         source = source_of(work.spec.data)
         every = checked_files(work)
         n_map = work.params.get("roll_up", 0)
         files, roll_up_files = every[: len(every) - n_map], every[len(every) - n_map :]
-        if work.spec.data.tables.concepts is None:
-            concepts = Concepts(descriptions=harvest_descriptions(source, files))
-        elif work.spec.data.source == OMOP_NAME:
-            used = Dictionary.read(work.one("dictionary").path("dictionary.arr")).codes
-            concepts = read_concept_names(source, files, used)
-        else:
-            concepts = read_concepts(source, files)
+        concepts = concepts_of_run(
+            source,
+            files,
+            lambda: Dictionary.read(work.one("dictionary").path("dictionary.arr")).codes,
+            in_events=work.spec.data.tables.concepts is None,
+        )
         if roll_up_files:
             roll_up = read_roll_up(source, roll_up_files)
             concepts = concepts.with_roll_up(roll_up.parents, roll_up.descriptions)

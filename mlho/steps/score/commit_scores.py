@@ -33,7 +33,7 @@ class CommitScores(Step):
     """Check that each patient is scored exactly once and every row is accounted for, then write the manifest."""
 
     kind: ClassVar[str] = "commit_scores"
-    version: ClassVar[int] = 21
+    version: ClassVar[int] = 22
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``scores.json`` and ``manifest.json``."""
@@ -150,7 +150,7 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
                 [sum(counts) for counts in zip(*(part.facts["odd_ages"] for part in every), strict=True)]
             ),
             *alert_warnings(alerts, n_samples),
-            *drift_warnings(drift),
+            *drift_warnings(drift, bundle.document.features),
             *total.warnings(intended=rules_of_source(work.params["source"])),
             *_missed(work),
         ],

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mlho.errors import plural
+from mlho.printable import cut
 from mlho.spec.expansion import expand
 from mlho.spec.training import RunSpec, load_spec
 from mlho.store.inputs import open_data
@@ -21,7 +22,7 @@ from scheduler.engine.process_pool import call_beside
 if TYPE_CHECKING:
     from mlho.external.changes import Change
 
-_COLUMNS: Final = ("Month", "Code", "Change", "Before", "After")
+_NUMBERS: Final = ("Before", "After")
 _MEANING: Final = "share of patients with the code in the year before and after, or odds ratio (OR)"
 ABOUT: Final = """\
 Read the tables of a specification, and print the months in which something changed abruptly:
@@ -80,31 +81,41 @@ def _page(name: str, named: "Mapping[str, tuple[list[Change], list[str]]]") -> s
         for sentence in (*sentences, f"{plural(len(changes), 'change')}.")
     ]
     tables = [
-        (f"Changes in the tables of {run}: {_MEANING}", _COLUMNS, _rows(changes))
+        (f"Changes in the tables of {run}: {_MEANING}", (*_text_columns(changes), *_NUMBERS), _rows(changes))
         for run, (changes, _) in named.items()
     ]
     return render_changes(name, summary, tables)
 
 
 def _table(name: str, changes: "list[Change]") -> Table:
-    table = terminal.new_table(f"Changes in the tables of {name}", _COLUMNS[:3], _COLUMNS[3:])
-    for column in table.columns[:3]:
-        column.no_wrap = True
+    table = terminal.new_table(f"Changes in the tables of {name}", _text_columns(changes), _NUMBERS)
+    for column in table.columns:
+        column.no_wrap = column.header in ("Month", "Code", "Change")
     for row in _rows(changes):
         table.add_row(*map(Text, row))
     return table
 
 
+def _text_columns(changes: "list[Change]") -> tuple[str, ...]:
+    return ("Month", "Code", *(["Description"] if _are_described(changes) else []), "Change")
+
+
 def _rows(changes: "list[Change]") -> list[tuple[str, ...]]:
+    are_described = _are_described(changes)
     return [
         (
             change.month,
             change.code,
+            *([cut(change.description or "")] if are_described else []),
             change.kind,
             *(_figure(change.kind, value) for value in (change.before, change.after)),
         )
         for change in changes
     ]
+
+
+def _are_described(changes: "list[Change]") -> bool:
+    return any(change.description for change in changes)
 
 
 def _figure(kind: str, value: float) -> str:

@@ -9,10 +9,12 @@ import pytest
 
 import scheduler.cli.parser
 from mlho.errors import SpecError
+from mlho.external.comparison import _features
 from mlho.report.comparison import comparison_tables, plain
 from mlho.store.local import LocalStore
 from scheduler.cli.evaluation.compare import run_facts_of
 from tests.builders import make_tables, run_inline, write_tables
+from tests.unit.report.sample_result import sample_result
 
 TABLES = make_tables(400, seed=9)
 
@@ -138,3 +140,22 @@ def test_a_run_that_is_not_there_is_refused(store, capsys):
         == SpecError.exit_code
     )
     assert "nowhere" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("without", ["a", "b"])
+def test_a_feature_has_the_description_that_either_run_has(without):
+    """A run without a concepts table shows only codes; the description of the other run is used."""
+    features = [
+        feature for feature in sample_result().features if feature.in_consensus and feature.description
+    ]
+    undescribed = [
+        feature.model_copy(update={"description": None, "words": feature.code}) for feature in features
+    ]
+    pair = (undescribed, features) if without == "a" else (features, undescribed)
+
+    changes = _features(*pair)
+
+    assert {change.id: change.words for change in changes} == {
+        feature.id: feature.words for feature in features
+    }
+    assert len(changes) > 2

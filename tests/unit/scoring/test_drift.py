@@ -13,7 +13,8 @@ import pytest
 
 from mlho.arrays import read_arrays
 from mlho.method.selection.features import VALUES, Cells, Encoding, n_with_value
-from mlho.model.parts import TrainingSamples, Vocabulary
+from mlho.model.parts import BundleFeature, TrainingSamples, Vocabulary
+from mlho.report.monitoring import CodeDrift, CodeShift
 from mlho.scoring.code_drift import code_warnings, find_code_drift, split_codes
 from mlho.scoring.drift import (
     Drift,
@@ -158,6 +159,29 @@ def test_a_shifted_and_a_vanished_feature_are_found_and_only_they():
     }
     assert found.vanished == ["c|all|presence"]
     assert "c|all|presence" in drift_warnings(found)[0]
+
+
+def test_warnings_name_features_and_codes_by_the_descriptions_of_the_bundle():
+    """A clinician reads the description, and the code next to it; a code that the bundle does not describe stands alone. One feature is singular."""
+    named = BundleFeature(
+        id="RX:305|all|presence",
+        code="RX:305",
+        description="Obesity, follow-up",
+        encoding=Encoding("presence"),
+        words="Obesity, follow-up (RX:305): ever recorded",
+        importance=0.1,
+    )
+    codes = CodeDrift(
+        n_compared=9,
+        vanished=[CodeShift(code=code, training=0.2, now=0.0) for code in ("RX:305", "DX:1")],
+    )
+    found = Drift(score_psi=0.31, n_compared=200, n_shifted=1, vanished=[named.id], codes=codes)
+
+    warned = drift_warnings(found, [named])
+
+    assert "1 of 200 features is shifted." in warned[0]
+    assert "absent from all samples: Obesity, follow-up (RX:305): ever recorded. Check" in warned[1]
+    assert "RX:305 Obesity, follow-up (20.0 % of the training samples); DX:1 (20.0 %" in warned[2]
 
 
 def test_a_share_of_few_samples_is_not_shown():
@@ -324,7 +348,8 @@ def test_a_code_that_is_renamed_and_values_that_disappear_are_named(trained, tmp
     (sex,) = [column for column in scores["drift"]["missing"] if column["column"] == "sex"]
     assert sex["is_shifted"]
     assert sex["now"] > 0.3 > sex["training"]
-    for text in ("NEW (", f"{most} (", "sex ("):
+    (described,) = {feature.description for feature in features if feature.code == most and not feature.then}
+    for text in ("NEW (", f"{most} {described} (", "sex ("):
         assert any(text in warning for warning in scores["warnings"])
     # A vanished feature is a reason to retrain: the training specification is written under another name.
     again, before = (

@@ -1,6 +1,7 @@
 """The command ``mlho changes``, on a synthetic cohort whose changes are known."""
 
 import json
+import re
 import tempfile
 import tracemalloc
 from collections import Counter
@@ -56,6 +57,26 @@ def test_the_recode_and_the_new_drug_are_dated(cohort, tmp_path, capsys):
     drug = [change["month"] for change in found if change["code"] == truth.shift["new_drug"]]
     assert drug == [truth.shift["new_drug_from"][:7]]
     assert set(months) <= {"2015-09", truth.shift["recode"][:7], "2015-11", *drug}
+
+
+def test_changed_codes_have_their_descriptions(cohort, tmp_path, capsys):
+    """The descriptions of the concepts table are next to the codes; without that table there is no such column."""
+    spec = spec_of(cohort)
+    drug = read_truth(cohort).shift["new_drug"]
+    (cohort / "concepts.csv").write_text(f'phenx,DESCRIPTION\n{drug},"Apixaban, tablet"\n')
+    page = tmp_path / "page.html"
+    assert call_command(["changes", spec, "--html", page], tmp_path, capsys).code == 0
+    assert "Description" not in page.read_text()
+    document = yaml.safe_load(spec.read_text())
+    document["spec"]["data"]["tables"]["concepts"] = "concepts.csv"
+    spec.write_text(yaml.safe_dump(document))
+    output = call_command(["changes", spec, "--json", "--html", page], tmp_path, capsys)
+
+    assert output.code == 0, output.err
+    described = {change["code"]: change["description"] for change in json.loads(output.out)["changes"]}
+    assert described.pop(drug) == "Apixaban, tablet"
+    assert set(described.values()) == {None}
+    assert {"Description", "Apixaban, tablet"} <= set(re.findall(r">([^<>]+)</t[hd]>", page.read_text()))
 
 
 def test_codes_in_parts_have_the_same_changes(cohort, monkeypatch):
