@@ -50,7 +50,8 @@ def scores_of(problem: Problem) -> tuple[Scores, Scores]:
         design = learn_design(problem, selection.features, train)
         X = design.matrix(problem, train)
         model = classifier.fit(X, problem.y[train], setting, seed=0)
-        per_sd = model.coefficients().per_sd
+        fitted = model.coefficients()
+        per_sd = fitted.values * fitted.scale
         real.append(dict(zip(design.features.tolist(), per_sd.tolist(), strict=False)))
         seen = see_shadows(problem, selection, train, X, model, setting)
         shadows.append(dict(zip(seen.features, seen.log_odds, strict=True)))

@@ -172,6 +172,87 @@ def test_a_code_recorded_only_from_the_outcome_on_is_named(tmp_path):
     assert [finding["subject"] for finding in after] == ["LETTER"]
 
 
+def _with_numbers(tables, *, share, days, value):
+    """Return the tables with one row of the code LAB for a share of the samples; its day before the index date and its value follow from the outcome."""
+    rng = np.random.default_rng(0)
+    rows = [row for row in tables.labels.to_pylist() if rng.random() < share]
+    labels = [row["label"] for row in rows]
+    times = [
+        row["index_date"] - dt.timedelta(days=days[label]) for row, label in zip(rows, labels, strict=True)
+    ]
+    more = pa.table(
+        {
+            "patient_id": [row["patient_id"] for row in rows],
+            "time": pa.array(times, pa.timestamp("us")),
+            "code": ["LAB"] * len(rows),
+            "numeric_value": [value[label] + rng.random() for label in labels],
+        }
+    )
+    return type(tables)(
+        pa.concat_tables([tables.events, more]), tables.labels, tables.demographics, tables.concepts
+    )
+
+
+@pytest.mark.parametrize(
+    ("planted", "changes", "said"),
+    [
+        (
+            {"share": 0.4, "days": (9, 9), "value": (0.0, 2.0)},
+            {"features.aggregates": ["presence", "last"]},
+            "its value alone predicts the outcome",
+        ),
+        (
+            {"share": 1.0, "days": (100, 2), "value": (0.0, 0.0)},
+            {"features.windows": [30, 150]},
+            "its presence in the 30 days before the index date alone predicts the outcome",
+        ),
+        (
+            {"share": 0.4, "days": (100, 2), "value": (0.0, 0.0)},
+            {"features.aggregates": ["presence", "recency"], "cohort.lookBackDays": 150},
+            "its recency alone predicts the outcome",
+        ),
+    ],
+    ids=["value of some samples", "shorter window", "recency"],
+)
+def test_a_leak_in_any_column_of_a_code_stops_the_run(tmp_path, planted, changes, said):
+    """A value that only some samples have, a window that is not the longest, and the recency are checked like the presence of a code."""
+    data = write_tables(tmp_path / "data", _with_numbers(make_tables(seed=3), **planted))
+
+    with pytest.raises(DataError, match=f"LAB: {said}"):
+        run_inline(data, tmp_path / "store", changes)
+
+
+def test_a_demographic_that_reveals_the_outcome_is_a_warning(tmp_path):
+    """A level that only patients with the outcome have, and a number that is higher with it, are named; age and sex are not."""
+    tables = make_tables(seed=3)
+    labels = tables.labels.to_pylist()
+    died = {row["patient_id"] for row in labels} - {row["patient_id"] for row in labels if not row["label"]}
+    ids = tables.demographics.column("patient_id").to_pylist()
+    by_patient = {
+        "discharge": ["died" if name in died and name[-1] in "0369" else "home" for name in ids],
+        "stay": [float(place % 7 + 10 * (name in died)) for place, name in enumerate(ids)],
+    }
+    demographics = tables.demographics
+    for name, values in by_patient.items():
+        demographics = demographics.append_column(name, pa.array(values))
+    changed = type(tables)(tables.events, tables.labels, demographics, tables.concepts)
+
+    home = run_inline(
+        write_tables(tmp_path / "data", changed),
+        tmp_path / "store",
+        {"features.demographics": ["age", "sex", *by_patient]},
+    )
+
+    (first, second) = sorted(_leakage_warnings(home))
+    assert first == (
+        "Possible leakage: discharge “died”: at least 98 % of the samples with it have the outcome. "
+        "Check that discharge is known at the index date; otherwise leave it out of features.demographics."
+    )
+    assert second.startswith(
+        "Possible leakage: stay: its value alone predicts the outcome with an AUROC of 0.9"
+    )
+
+
 def test_one_person_under_two_ids_is_found(tmp_path):
     """If twenty patients appear again under other ids, the check for near-duplicates stops the run."""
     tables = make_tables(400, seed=3, n_noise=200)

@@ -19,7 +19,7 @@ class Leakage(SpecPart):
     """``block``: a finding stops the run before training. ``warn``: the report states the finding. Without the section ``leakage``,
     a run with ``features.after`` only warns, because it describes and does not predict."""
     max_auroc: Annotated[float, Field(ge=0.7, le=1)] = 0.9
-    """Minimum AUROC at which a single code becomes a finding, by presence, count or value."""
+    """Minimum AUROC at which a single code becomes a finding, by presence, count, value or recency."""
     max_share: Annotated[float, Field(ge=0.8, le=1)] = 0.98
     """Minimum share at which a code becomes a finding: of samples with the outcome among those with the code, of samples with the
     code among those with the outcome, or of the code's rows in patients with the outcome that are dated on or after it (with

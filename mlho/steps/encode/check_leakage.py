@@ -10,7 +10,7 @@ class CheckLeakage(Step):
     """The leakage sentinel: features that reveal the outcome instead of predicting it."""
 
     kind: ClassVar[str] = "check_leakage"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features", "leakage")
     reads_min_cell: ClassVar[bool] = True
 

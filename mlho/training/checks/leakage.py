@@ -16,7 +16,8 @@ from mlho.errors import DataError, listed, plural
 from mlho.printable import code_words, cut
 from mlho.report.checks import Check, Finding, Leakage, Verdict, worst
 from mlho.spec.checks import Leakage as Bounds
-from mlho.training.checks.associations import Associations, associate
+from mlho.spec.features import RECENCY
+from mlho.training.checks.associations import Associations, associate, associate_demographics
 from mlho.training.checks.names import proxies_by_name
 from mlho.training.checks.twins import MIN_CODES, MIN_OVERLAP, count_twins
 from mlho.training.iterations.problem import Problem
@@ -33,13 +34,15 @@ TWIN_SHARE: Final = 0.01
 EARLY_SHARE: Final = 0.01
 MAX_CELLS: Final = 100_000_000  # of the search for near-duplicates, which holds 8 bytes per cell
 _NAMED: Final = 5
+_NOT_OF_CODES: Final = ("demographics", "outcome-dates", "near-duplicates")
 _NAMES_OUTSIDE: Final = 3
 
 TITLES: Final[Mapping[str, str]] = {
-    "one-code-auroc": "One code alone predicts the outcome (AUROC of presence, count or value)",
+    "one-code-auroc": "One code alone predicts the outcome (AUROC of presence, count, value or recency)",
     "outcome-given-code": "Nearly all samples with one code have the outcome",
     "code-given-outcome": "Nearly all samples with the outcome have one code",
     "co-occurrence": "One code coincides with the outcome (correlation of presence and outcome)",
+    "demographics": "A demographic alone reveals the outcome (AUROC, or a level by the bounds of a code)",
     "name": "A code is named like the outcome",
     "after-outcome": "A code is recorded only on or after the date of the outcome",
     "outcome-dates": "The outcome is dated on or before the index date",
@@ -50,7 +53,7 @@ TITLES: Final[Mapping[str, str]] = {
 @dataclass(frozen=True)
 class _Suspect:
     check: str
-    code: int
+    column: int
     is_blocking: bool
     detail: str
     figures: dict[str, float]
@@ -71,15 +74,15 @@ def find_leakage(problem: Problem, *, outside: Sequence[str], tally: Tally) -> L
     bounds = problem.spec.leakage or default
     associations = associate(problem)
     suspects = [
-        *_by_auroc(associations, bounds),
-        *_by_association(associations, bounds, len(problem.codes)),
+        *_strongest(problem, _by_auroc(associations, bounds)),
+        *_strongest(problem, _by_association(associations, bounds)),
         *_by_name(problem, associations, bounds),
     ]
     is_dated = problem.cohort.outcome_us is not None
     if is_dated:
-        suspects += _after_outcome(tally, associations, bounds)
+        suspects += _after_outcome(problem, tally, associations, bounds)
     findings = [_finding(problem, bounds, suspect) for suspect in suspects]
-    findings += [*_early_outcomes(problem, bounds)]
+    findings += [*_of_demographics(problem, bounds), *_early_outcomes(problem, bounds)]
     twins, twin_note = _twins(problem, bounds)
     findings += twins
     unknown = {"after-outcome": "", "near-duplicates": twin_note}
@@ -113,15 +116,11 @@ def refuse_leakage(found: Leakage) -> None:
 def leakage_warnings(found: Leakage) -> list[str]:
     """Return the sentences on findings that did not stop the run."""
     warned = [finding for finding in found.findings if finding.verdict == "warning"]
-    codes = {
-        finding.subject: finding
-        for finding in warned
-        if finding.check not in ("outcome-dates", "near-duplicates")
-    }
+    codes = {finding.subject: finding for finding in warned if finding.check not in _NOT_OF_CODES}
     sentences = [
-        f"Possible leakage: {finding.detail}. {finding.remedy}"
+        f"Possible leakage: {f'{finding.words}: ' if finding.check == 'demographics' else ''}{finding.detail}. {finding.remedy}"
         for finding in warned
-        if finding.subject not in codes
+        if finding.check in _NOT_OF_CODES
     ]
     if codes:
         sentences.append(f"Possible leakage: {_named(codes)}. {_remedy([*codes.values()])}")
@@ -144,28 +143,40 @@ def _check(name: str, title: str, findings: Sequence[Finding], note: str) -> Che
 
 
 def _by_auroc(associations: Associations, bounds: Bounds) -> Iterator[_Suspect]:
-    """Yield the codes that separate the outcome by themselves, the largest AUROC first."""
-    n1, n0 = associations.n_with_outcome, associations.n_without_outcome
-    # Null standard error of the AUROC (Mann-Whitney), with the samples as they are.
-    error = math.sqrt((n1 + n0 + 1) / (12 * n1 * n0))
-    auroc = np.maximum(np.maximum(associations.presence, associations.count), associations.value)
-    is_far = (associations.n_patients >= bounds.min_patients) & ((auroc - 0.5) / error > 5)
-    far = np.flatnonzero(is_far & (auroc >= min(SUSPICIOUS_AUROC, bounds.max_auroc)))
-    for code in far[np.argsort(-auroc[far], kind="stable")].tolist():
-        reached = (
-            name
-            for name in ("presence", "count", "value")
-            if getattr(associations, name)[code] >= bounds.max_auroc
-        )
-        aspect = next(reached, "presence, count or value")
-        text = f"its {aspect} alone predicts the outcome with an AUROC of {auroc[code]:.3f}"
-        yield _Suspect(
-            "one-code-auroc", code, bool(auroc[code] >= bounds.max_auroc), text, {"auroc": auroc[code]}
-        )
+    """Yield the columns that separate the outcome by themselves, the largest AUROC first."""
+    names = [*associations.auroc]
+    found = []
+    for name in names:
+        is_far = (associations.auroc[name] - 0.5) / associations.error[name] > 5
+        if name in associations.low:
+            is_far &= associations.low[name] >= min(SUSPICIOUS_AUROC, bounds.max_auroc)
+        found.append(np.where(is_far, associations.auroc[name], 0.5))
+    # The first aspect that reaches the bound is named, with its own AUROC.
+    aspect = np.minimum(found, bounds.max_auroc).argmax(axis=0)
+    auroc = np.take_along_axis(np.array(found), aspect[None], axis=0)[0]
+    is_suspicious = auroc >= min(SUSPICIOUS_AUROC, bounds.max_auroc)
+    far = np.flatnonzero(is_suspicious & (associations.n_patients >= bounds.min_patients))
+    for column in far[np.argsort(-auroc[far], kind="stable")].tolist():
+        name = names[aspect[column]]
+        what = name if name in ("presence", "count", RECENCY) else "value"
+        text = f"its {what}{{when}} alone predicts the outcome with an AUROC of {auroc[column]:.3f}"
+        is_blocking = bool(auroc[column] >= bounds.max_auroc)
+        yield _Suspect("one-code-auroc", column, is_blocking, text, {"auroc": auroc[column]})
 
 
-def _by_association(associations: Associations, bounds: Bounds, n_codes: int) -> Iterator[_Suspect]:
-    """Yield the codes that reveal the outcome; a figure that chance could reach among so many codes is not a finding."""
+def _strongest(problem: Problem, suspects: Iterator[_Suspect]) -> list[_Suspect]:
+    """Return one suspect for each check and code: one that blocks before others, then that of the longest window."""
+    found: dict[tuple[str, int], _Suspect] = {}
+    for suspect in suspects:
+        key = suspect.check, suspect.column // problem.n_windows
+        other = found.setdefault(key, suspect)
+        if (suspect.is_blocking, suspect.column) > (other.is_blocking, other.column):
+            found[key] = suspect
+    return [*found.values()]
+
+
+def _by_association(associations: Associations, bounds: Bounds) -> Iterator[_Suspect]:
+    """Yield the columns that reveal the outcome; a figure that chance could reach among so many columns is not a finding."""
     n1, n0 = associations.n_with_outcome, associations.n_without_outcome
     enough = (associations.n_patients >= bounds.min_patients) & (associations.n_positive > 0)
     enough &= n1 >= bounds.min_patients
@@ -179,18 +190,18 @@ def _by_association(associations: Associations, bounds: Bounds, n_codes: int) ->
     with_outcome = np.ceil(associations.n_positive * share)
     is_striking = enough & (is_precise | is_full | is_alike)
     by_chance = _by_chance(associations.n_patients, with_outcome, base, is_striking)
-    is_real = enough & (by_chance * n_codes <= MAX_CHANCE)
+    is_real = enough & (by_chance * len(by_chance) <= MAX_CHANCE)
     for code in np.flatnonzero(is_real & is_precise).tolist():
-        text = f"at least {100 * bounds.max_share:g} % of the samples with it have the outcome"
+        text = f"at least {100 * bounds.max_share:g} % of the samples with it{{when}} have the outcome"
         yield _Suspect("outcome-given-code", code, True, text, {"bound": bounds.max_share})
     for code in np.flatnonzero(is_real & is_full).tolist():
         text = (
-            f"at least {100 * bounds.max_share:g} % of the samples with the outcome have it; among the other samples the share is at least "
+            f"at least {100 * bounds.max_share:g} % of the samples with the outcome have it{{when}}; among the other samples the share is at least "
             f"{100 * MIN_DIFFERENCE:g} percentage points lower"
         )
         yield _Suspect("code-given-outcome", code, True, text, {"bound": bounds.max_share})
     for code in np.flatnonzero(is_real & is_alike).tolist():
-        text = f"the correlation of its presence with the outcome is {correlation[code]:.2f}"
+        text = f"the correlation of its presence{{when}} with the outcome is {correlation[code]:.2f}"
         is_blocking = bool(correlation[code] >= BLOCKED_CORRELATION)
         yield _Suspect("co-occurrence", code, is_blocking, text, {"correlation": correlation[code]})
 
@@ -233,7 +244,8 @@ def _binomial_tail(k: int, n: int, p: float) -> float:
 def _by_name(problem: Problem, associations: Associations, bounds: Bounds) -> Iterator[_Suspect]:
     """Yield the codes that are named like the outcome; they block if they also raise its probability."""
     base = associations.n_with_outcome / problem.cohort.n_samples
-    for code in proxies_by_name(problem.spec.cohort.outcome, problem.codes, problem.concepts.descriptions):
+    named = proxies_by_name(problem.spec.cohort.outcome, problem.codes, problem.concepts.descriptions)
+    for code in problem.longest_columns[named].tolist():
         lift = associations.precision[code] / base
         is_strong = associations.n_patients[code] >= bounds.min_patients and (
             lift >= NAMED_LIFT
@@ -247,15 +259,40 @@ def _by_name(problem: Problem, associations: Associations, bounds: Bounds) -> It
         yield _Suspect("name", code, is_blocking, text, {"lift": lift} if is_blocking else {})
 
 
-def _after_outcome(tally: Tally, associations: Associations, bounds: Bounds) -> Iterator[_Suspect]:
+def _after_outcome(
+    problem: Problem, tally: Tally, associations: Associations, bounds: Bounds
+) -> Iterator[_Suspect]:
+    columns = problem.longest_columns
     total = tally.before_outcome + tally.after_outcome
     share = tally.after_outcome / np.maximum(total, 1)
-    is_enough = (associations.n_patients >= bounds.min_patients) & (
-        associations.n_positive >= bounds.min_patients
+    is_enough = (associations.n_patients[columns] >= bounds.min_patients) & (
+        associations.n_positive[columns] >= bounds.min_patients
     )
-    for code in np.flatnonzero(is_enough & (total > 0) & (share >= bounds.max_share)).tolist():
+    for code in columns[is_enough & (total > 0) & (share >= bounds.max_share)].tolist():
         text = f"at least {100 * bounds.max_share:g} % of its rows in patients with the outcome are dated on or after the outcome"
         yield _Suspect("after-outcome", code, True, text, {"bound": bounds.max_share})
+
+
+def _of_demographics(problem: Problem, bounds: Bounds) -> Iterator[Finding]:
+    """Yield one finding for each suspicious demographic. It never blocks: a person chose it, and age or sex may predict as well."""
+    names, associations = associate_demographics(problem.cohort)
+    if not names:
+        return
+    seen: set[str] = set()
+    for suspect in (*_by_auroc(associations, bounds), *_by_association(associations, bounds)):
+        name, level = names[suspect.column]
+        if name in seen:
+            continue
+        seen.add(name)
+        yield Finding(
+            check="demographics",
+            verdict="warning",
+            subject=name,
+            words=name if level is None else f"{name} “{cut(level)}”",
+            detail=suspect.detail.format(when=""),
+            figures=_rounded(suspect.figures),
+            remedy=f"Check that {name} is known at the index date; otherwise leave it out of features.demographics.",
+        )
 
 
 def _early_outcomes(problem: Problem, bounds: Bounds) -> Iterator[Finding]:
@@ -307,7 +344,10 @@ def _table_finding(check: str, bounds: Bounds, *, is_blocking: bool, text: str, 
 
 
 def _finding(problem: Problem, bounds: Bounds, suspect: _Suspect) -> Finding:
-    code = problem.codes[suspect.code]
+    code = problem.codes[suspect.column // problem.n_windows]
+    window = problem.window_of(suspect.column)
+    is_longest = window == problem.n_windows - 1
+    when = "" if is_longest else f" in the {problem.windows[window]} days before the index date"
     verdict, reason = _verdict(bounds, code, is_blocking=suspect.is_blocking)
     patterns = dict.fromkeys([*(problem.spec.features.exclude or ()), code])
     return Finding(
@@ -315,11 +355,15 @@ def _finding(problem: Problem, bounds: Bounds, suspect: _Suspect) -> Finding:
         verdict=verdict,
         subject=code,
         words=code_words(code, problem.concepts.descriptions.get(code)),
-        detail=suspect.detail,
-        figures={name: round(float(value), 3) for name, value in suspect.figures.items()},
+        detail=suspect.detail.format(when=when),
+        figures=_rounded(suspect.figures),
         remedy=f"features: {{exclude: {json.dumps([*patterns], ensure_ascii=False)}}}",
         reason=reason,
     )
+
+
+def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(float(value), 3) for name, value in figures.items()}
 
 
 def _verdict(bounds: Bounds, subject: str, *, is_blocking: bool) -> tuple[Verdict, str | None]:
