@@ -127,8 +127,11 @@ class Failure:
         """Describe an error. Use only the type and location of an error that is not ours, because its message may quote data."""
         if isinstance(error, MlhoError):
             return cls(classify(error), type(error).__name__, str(error), getattr(error, "sha256", ""))
-        message = f"{step}: {kind_and_place(error)}. Report this as a defect."
-        return cls(classify(error), type(error).__name__, message)
+        failure_class, remedy = classify(error), "Report this as a defect."
+        if failure_class is FailureClass.INFRASTRUCTURE and isinstance(error, OSError) and error.errno:
+            # The text of the system for this number, because that of the error may quote data.
+            remedy = f"The system reports: {os.strerror(error.errno)}. Check disks and limits of the worker's machine."
+        return cls(failure_class, type(error).__name__, f"{step}: {kind_and_place(error)}. {remedy}")
 
     def plain(self) -> dict[str, str]:
         """Return plain values for JSON."""

@@ -19,7 +19,7 @@ from mlho.protocol.redis_client import QueueUnavailable
 from scheduler.api.status import MAX_FAILURES, MAX_MESSAGE, TASKS_QUARANTINED, FailedTask, cut
 from scheduler.api.tenancy import ForeignAddress
 from scheduler.engine.outages import StoreGivenUp
-from scheduler.queue.errors import DISK_UNAVAILABLE, WORKER_OUTDATED, RemoteFailure
+from scheduler.queue.errors import DISK_UNAVAILABLE, SYSTEM_ERROR, WORKER_OUTDATED, RemoteFailure
 
 STORE_REASONS: Final = frozenset({"StoreAccessDenied", "StoreUnavailable"})  # temporary
 _DEFECT: Final = "InternalError"
@@ -45,6 +45,7 @@ _REMEDIES: Final[Mapping[str, str]] = {
     "StoreUnavailable": "Restore access to the object storage, then apply a new resource.",
     WORKER_OUTDATED: "Delete the workers' Kubernetes Jobs of the other version, or set image.worker of the chart to the scheduler's version, then apply a new resource.",
     DISK_UNAVAILABLE: "Free space on the disk that the message names, or set larger workers.resources.scratch, then apply a new resource.",
+    SYSTEM_ERROR: "Remove the cause that the message gives on the worker's node, then apply a new resource.",
     TASKS_QUARANTINED: "Correct the cause, run {retry}, and apply a new resource.",
     "InvalidBundle": "Apply a new resource with a complete bundle that matches the data.",
     "ChannelDamaged": "Restore the log of the channel from a backup, then apply a new resource.",

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Final
 
-from mlho.errors import MlhoError, StoreAccessDenied, StoreOutage
+from mlho.errors import MlhoError, StoreAccessDenied, StoreOutage, StoreUnavailable
 from mlho.protocol.failures import RULES, Failure, FailureClass, OtherVersion, Quarantined
 
 LEASE_EXPIRED: Final = Failure(
@@ -13,12 +13,14 @@ LEASE_EXPIRED: Final = Failure(
 
 
 DISK_UNAVAILABLE: Final = "DiskUnavailable"
+SYSTEM_ERROR: Final = "SystemError"
 WORKER_OUTDATED: Final = "WorkerOutdated"
+_REPEATED: Final = {OtherVersion.__name__: WORKER_OUTDATED, StoreUnavailable.__name__: DISK_UNAVAILABLE}
 
 
 def repeated_reason(failure: Failure) -> str:
     """Return the reason in a resource's status of a failure for which a task is repeated for a limited time."""
-    return WORKER_OUTDATED if failure.kind == OtherVersion.__name__ else DISK_UNAVAILABLE
+    return _REPEATED.get(failure.kind, SYSTEM_ERROR)
 
 
 class RemoteFailure(MlhoError):  # noqa: N818 - names the event, not an error

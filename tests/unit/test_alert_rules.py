@@ -87,6 +87,7 @@ CASES = {
     "messages are refused": Case(trouble("MessagesRefused"), "MlhoQueueDegraded", 14, 15),
     "Redis was written to by others": Case(trouble("QueueTampered"), "MlhoQueueTampered", 9, 10),
     "the disk of a worker is full": Case(trouble("DiskUnavailable"), "MlhoTasksRepeated", 11, 12),
+    "the system of a worker reports an error": Case(trouble("SystemError"), "MlhoTasksRepeated", 11, 12),
     "a worker has another version": Case(trouble("WorkerOutdated"), "MlhoTasksRepeated", 11, 12),
     "a run is degraded": Case({DEGRADED: steady(1, after=10)}, "MlhoRunsDegraded", 24, 25),
     "no scheduler answers": Case({UP: steady(0, after=10, before=1)}, "MlhoSchedulerAbsent", 14, 15),

@@ -87,6 +87,15 @@ def test_foreign_message_is_not_quoted() -> None:
     assert failure.kind == "ValueError"
 
 
+def test_the_error_of_the_system_is_named_without_its_text() -> None:
+    """The message has the system's words for the number of an error, not those of the library, which may quote a value."""
+    failure = Failure.of(OSError(errno.EMFILE, "Jane Canary"), step="run_fold")
+
+    assert "Too many open files" in failure.message
+    assert "Canary" not in failure.message
+    assert "defect" not in failure.message
+
+
 def test_place_of_a_foreign_error_is_a_line_of_this_project_wherever_it_is_installed() -> None:
     """A library in ``mlho-batch/.venv`` is not this project, although its path contains the name."""
     library = "/srv/mlho-batch/.venv/lib/python3.13/site-packages/pandas/core/frame.py"

@@ -1,5 +1,7 @@
 """A failure in a status has its task, a reason in one word, and a remedy."""
 
+import errno
+
 import pytest
 
 from mlho.errors import (
@@ -41,7 +43,8 @@ def remote(which: FailureClass) -> MlhoError:
         (SpecError("no such field"), "InvalidSpec"),
         (remote(FailureClass.INPUT), "InvalidData"),
         (remote(FailureClass.SPEC), "InvalidSpec"),
-        (remote(FailureClass.INFRASTRUCTURE), "DiskUnavailable"),
+        (failure_error(Failure.of(StoreUnavailable("/tmp: full."), step="a task")), "DiskUnavailable"),
+        (failure_error(Failure.of(OSError(errno.EMFILE, ""), step="a task")), "SystemError"),
         (
             failure_error(Failure.of(OtherVersion("task ab…: another version."), step="a task")),
             "WorkerOutdated",

@@ -1,5 +1,6 @@
 """Decisions after a failed attempt, if an outage of the store interrupts one of them."""
 
+import errno
 from collections.abc import Sequence
 from concurrent.futures import Future
 from types import SimpleNamespace
@@ -34,6 +35,7 @@ CRASH = Failure(FailureClass.POISON, "TaskCrashed", "the task's process ended wi
 AWAY = Failure(FailureClass.INFRASTRUCTURE, "StoreOutage", "s3://b: no answer.")
 BAD_TABLE = Failure(FailureClass.INPUT, "DataError", "labels: no such column.")
 OUTDATED = Failure.of(OtherVersion("task aaaa…: another version."), step="a task")
+NO_FILES = Failure.of(OSError(errno.EMFILE, ""), step="a task")
 DISK_FULL = Failure(FailureClass.INFRASTRUCTURE, "StoreUnavailable", "cache: no space left on device.")
 
 
@@ -139,8 +141,8 @@ def test_a_full_disk_is_printed_while_its_task_is_repeated() -> None:
 
 @pytest.mark.parametrize(
     ("failure", "shown"),
-    [(DISK_FULL, "DiskUnavailable"), (OUTDATED, "WorkerOutdated")],
-    ids=["disk", "version"],
+    [(DISK_FULL, "DiskUnavailable"), (NO_FILES, "SystemError"), (OUTDATED, "WorkerOutdated")],
+    ids=["disk", "system", "version"],
 )
 def test_a_run_is_degraded_while_a_task_is_repeated(failure: Failure, shown: str) -> None:
     """The status of a run in a cluster names a full disk or a worker of another version until the task is settled."""
