@@ -42,7 +42,7 @@ _WORKERS_FAILED: Final = "WorkersFailed"
 _REPEATED: Final = 2  # failed pods of a generation; Kubernetes replaces a single one within seconds
 _PLACEMENT_SECONDS: Final = 60.0  # for a pod to be scheduled, as other pods end or a node is added
 _NO_MORE_MEMORY: Final = (
-    "A worker ran out of memory at the maximum size. Cancel the run, and apply it under a new name with a larger "
+    "A worker ran out of memory at {}, the maximum size. Cancel the run, and apply it under a new name with a larger "
     "workers.resources.maxMemory. Committed results are reused."
 )
 
@@ -307,12 +307,9 @@ def _trouble(observed: ObservedRun, status: Status) -> tuple[str, str] | None:
         return observed.progress.trouble
     if observed.refusal:
         return WORKERS_REFUSED, observed.refusal
-    exhausted = any(
-        observed.ran_out(job) and next_memory(observed.resource.workers, job.memory) is None
-        for job in observed.jobs
-    )
-    if exhausted:
-        return "OutOfMemory", _NO_MORE_MEMORY
+    for job in observed.jobs:
+        if observed.ran_out(job) and next_memory(observed.resource.workers, job.memory) is None:
+            return "OutOfMemory", _NO_MORE_MEMORY.format(job.memory)
     for pod in observed.pods:
         if pod.image_problem:
             return "WorkerCannotStart", pod.image_problem

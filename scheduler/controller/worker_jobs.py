@@ -17,6 +17,7 @@ from scheduler.controller.observation import JobFacts, PodFacts, parsed
 _ASK_AGAIN_SECONDS: Final = (5.0, 10.0, 30.0, 60.0)
 _POD_SECONDS: Final = 3.0  # for the Job controller to create pods
 _POLL_SECONDS: Final = 5.0  # between two reads of a Job's Events
+_RENEW_SECONDS: Final = 60.0  # between two reads once the cause is known: another cause may follow it
 _NO_RIGHT_SECONDS: Final = 600.0  # between retries without the right to read Events
 _RECENT_SECONDS: Final = 120.0  # the Job controller tries again at least each minute
 _START_SECONDS: Final = 30.0  # for a node to mount the volumes
@@ -93,12 +94,14 @@ class WorkerJobs:
                 refused.pods = ""
             return refused.job if refused is not None else ""
         refused = refused or self._refused.setdefault(uid, _Refused())
-        if not refused.pods and time.monotonic() >= refused.look_again_at:
+        if time.monotonic() >= refused.look_again_at:
             refused.look_again_at = time.monotonic() + _POLL_SECONDS
             message = self._event(
                 refused, namespace, ("Job", short.name, "FailedCreate"), now, _RECENT_SECONDS
             )
-            refused.pods = message and f"Kubernetes Job {short.name}: {message}"
+            if message:
+                refused.look_again_at = time.monotonic() + _RENEW_SECONDS
+                refused.pods = f"Kubernetes Job {short.name}: {message}"
         return refused.job or refused.pods
 
     def with_mounts(

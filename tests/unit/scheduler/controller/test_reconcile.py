@@ -184,6 +184,7 @@ def test_at_the_maximum_memory_the_status_has_the_remedy(stopped: bool):
     found = get_condition(decision.status.conditions, ConditionType.DEGRADED)
     assert found is not None
     assert (found.status, found.reason) == ("True", "OutOfMemory")
+    assert "ran out of memory at 8192Mi" in found.message
     assert (
         "Cancel the run, and apply it under a new name with a larger workers.resources.maxMemory"
         in found.message

@@ -149,7 +149,7 @@ def test_an_api_server_that_does_not_answer_refuses_nothing(status: int):
 
 
 def test_refused_pods_are_reported_by_the_events_of_their_job():
-    """Refused pods are reported with the message of the Job's latest Event, which is fetched once and kept until the Job has its pods."""
+    """Refused pods are reported with the message of the Job's latest Event, which is kept until the Job has its pods."""
     cluster = Refusing(events=(event("older", 50), event(NO_LIMIT, 5), event("of another time", 500)))
     jobs = jobs_of(cluster)
 
@@ -157,6 +157,19 @@ def test_refused_pods_are_reported_by_the_events_of_their_job():
     assert jobs.refusal(UID, "ehr", (short_job(),), NOW) == f"Kubernetes Job w1: {NO_LIMIT}"
     assert cluster.asked == ["involvedObject.kind=Job,involvedObject.name=w1,reason=FailedCreate"]
     assert jobs.refusal(UID, "ehr", (short_job(active=2),), NOW) == ""
+
+
+def test_another_cause_of_refused_pods_replaces_the_first_one(monkeypatch: pytest.MonkeyPatch):
+    """After a quota was raised, a LimitRange may refuse the pods: the status names the cause that holds."""
+    monkeypatch.setattr(worker_jobs, "_RENEW_SECONDS", 0.0)
+    cluster = Refusing(events=(event(QUOTA, 5),))
+    jobs = jobs_of(cluster)
+
+    assert jobs.refusal(UID, "ehr", (short_job(),), NOW) == f"Kubernetes Job w1: {QUOTA}"
+    cluster.events = (event(QUOTA, 30), event(NO_LIMIT, 5))
+    assert jobs.refusal(UID, "ehr", (short_job(),), NOW) == f"Kubernetes Job w1: {NO_LIMIT}"
+    cluster.events = ()
+    assert jobs.refusal(UID, "ehr", (short_job(),), NOW) == f"Kubernetes Job w1: {NO_LIMIT}"
 
 
 @pytest.mark.parametrize(
