@@ -34,8 +34,8 @@ _UNKNOWN_HOST: Final = (
 _LOST_WORDS: Final[Mapping[str, str]] = {
     "unix socket": _NO_ANSWER,
     "CERTIFICATE_REQUIRED": "it requires a certificate of the client, and got none. Set its tls-auth-clients to no.",
-    "No such file": "the file of the certificates to trust does not exist. Correct MLHO_REDIS_CA.",
-    "NO_CERTIFICATE_OR_CRL_FOUND": "the file of the certificates to trust holds no certificate. Correct MLHO_REDIS_CA.",
+    "No such file": "the file of the certificates to trust does not exist. Correct MLHO_REDIS_CA (chart: redis.caConfigMap).",
+    "NO_CERTIFICATE_OR_CRL_FOUND": "the file of the certificates to trust holds no certificate. Correct MLHO_REDIS_CA (chart: redis.caConfigMap).",
     "[SSL": "no TLS connection can be made. Check that it speaks TLS at this port, or write redis:// for one that does not.",
     "not known": _UNKNOWN_HOST,
     "name resolution": _UNKNOWN_HOST,
@@ -99,7 +99,7 @@ def answering() -> Iterator[None]:
         yield
     except redis.exceptions.AuthenticationError as error:
         raise QueueAccessDenied(
-            "broker: refuses this password or user. Set MLHO_BROKER to redis://USER:PASSWORD@HOST:PORT/0."
+            "broker: refuses this password or user. Set MLHO_BROKER (chart: the Secret of redis.existingSecret) to redis://USER:PASSWORD@HOST:PORT/0."
         ) from error
     except redis.exceptions.NoPermissionError as error:
         raise QueueAccessDenied(

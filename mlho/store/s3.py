@@ -363,7 +363,7 @@ class Bucket:
         if isinstance(error, exceptions.SSLError) and "certificate" in str(error).lower():
             raise StoreOutage(
                 f"{self.where}: the server's certificate is not trusted. Set MLHO_S3_CA_BUNDLE to the file of the "
-                "certificates to trust."
+                "certificates to trust (chart: store.caConfigMap)."
             ) from error
         if isinstance(error, exceptions.ParamValidationError):
             raise SpecError(f"{self.where}: no valid bucket or key. Correct the address.") from error

@@ -103,14 +103,15 @@ def as_error(fault: Fault, *, where: str, endpoint: str, action: str) -> MlhoErr
         )
     if fault.is_passing:
         return StoreOutage(
-            f"{where}: {endpoint} did not {action} in time ({fault.code}). Check that it runs and that MLHO_S3_ENDPOINT is "
-            "right (http:// for a server without TLS), then run the same command again."
+            f"{where}: {endpoint} did not {action} in time ({fault.code}). Check that it runs and that MLHO_S3_ENDPOINT (chart: "
+            "store.endpoint) is right (http:// for a server without TLS), then run the same command again."
         )
     if fault.code in _WRONG_CREDENTIALS:
         return StoreAccessDenied(
             f"{where}: {endpoint} does not accept the credentials ({fault.code}). Set AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) to those of this server, and MLHO_S3_REGION to its region. A started program "
-            "reads replaced credential files, but not changed variables: for these, stop it and run the same command again."
+            "AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) to those of this server, and MLHO_S3_REGION to its region (chart: the Secret of "
+            "store.existingSecret, and store.region). A started program reads replaced credential files, but not changed variables: "
+            "for these, stop it and run the same command again."
         )
     if fault.code in _FULL:
         return StoreOutage(
@@ -124,13 +125,13 @@ def as_error(fault: Fault, *, where: str, endpoint: str, action: str) -> MlhoErr
     if fault.code.startswith(_KMS):
         return StoreAccessDenied(
             f"{where}: {endpoint} cannot use the encryption key ({fault.code}). Enable the key, allow these credentials to use it, or "
-            "correct MLHO_S3_SSE_KMS_KEY."
+            "correct MLHO_S3_SSE_KMS_KEY (chart: store.kmsKey)."
         )
     if fault.is_denied:
         # One text without the server's code, which must not reveal to clients without access whether a bucket exists.
         return StoreAccessDenied(
-            f"{where}: no such bucket, or access denied to {action}. Correct the address, set MLHO_S3_REGION to the bucket's region, or "
-            "grant s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload on "
+            f"{where}: no such bucket, or access denied to {action}. Correct the address, set MLHO_S3_REGION (chart: store.region) to the bucket's "
+            "region, or grant s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload on "
             "the keys under the prefix, to these credentials."
         )
     if fault.status == 501 and action == "write":
@@ -140,7 +141,7 @@ def as_error(fault: Fault, *, where: str, endpoint: str, action: str) -> MlhoErr
         )
     return SpecError(
         f"{where}: {endpoint} refused to {action} ({fault.code}, status {fault.status}). If it is not an AWS server, try "
-        "MLHO_S3_ADDRESSING=path and MLHO_S3_CHECKSUMS=when_required."
+        "MLHO_S3_ADDRESSING=path and MLHO_S3_CHECKSUMS=when_required (chart: store.addressing, store.checksums)."
     )
 
 
@@ -148,5 +149,5 @@ def no_credentials(where: str) -> StoreAccessDenied:
     """Return the error for a process that has no credentials or cannot renew them."""
     return StoreAccessDenied(
         f"{where}: no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the "
-        "machine or pod a role."
+        "machine or pod a role (chart: store.existingSecret, or annotations of the service accounts)."
     )

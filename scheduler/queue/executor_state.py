@@ -17,10 +17,14 @@ from mlho.steps.records import Outcome
 from scheduler.engine.outages import StoreHealth
 from scheduler.queue.errors import repeated_reason
 
-OTHER_KEY: Final = "Workers reject the messages, because they are signed with another key. Set the scheduler's MLHO_SIGNING_KEY for all workers."
+OTHER_KEY: Final = (
+    "Workers reject the messages, because they are signed with another key. Set the scheduler's MLHO_SIGNING_KEY for all workers (chart: the "
+    "Secret of signing.existingSecret, the same in each watched namespace)."
+)
 TAMPERED: Final = (
     "Redis contains items that no program of this run has written. They are dropped, and the state is restored from the store. Check that "
-    "all workers have the scheduler's MLHO_SIGNING_KEY, and who can write to Redis. It is expected after the key was replaced during a run."
+    "all workers have the scheduler's MLHO_SIGNING_KEY (chart: the Secret of signing.existingSecret), and who can write to Redis. It is "
+    "expected after the key was replaced during a run."
 )
 _WINDOW_PER_SLOT: Final = 4
 _WINDOW: Final = 64
@@ -47,8 +51,8 @@ class QueueCounters:
     outage: str = ""
     """Reason and remedy while Redis is unavailable."""
     repeated: dict[str, Failure] = field(default_factory=dict)
-    """The last failure of a disk, or of a worker of another version, by the key of its task, which is repeated for a limited time and
-    not settled yet."""
+    """The last failure of a disk or of the system, or of a worker of another version, by the key of its task, which is repeated for a
+    limited time and not settled yet."""
     slots: int = 0
     health: StoreHealth = field(default_factory=StoreHealth)
     """Health of the store."""

@@ -398,6 +398,25 @@ def test_generated_files_of_the_chart_are_up_to_date():
     assert (CHART / "README.md").read_text(encoding="utf-8") == generate.chart_readme()
 
 
+def test_values_that_messages_name_exist():
+    """Each value of the chart that a message names as the place of a setting is one of ``values.yaml``."""
+    sources = [
+        path.read_text(encoding="utf-8")
+        for name in ("mlho", "scheduler", "worker")
+        for path in (REPO / name).rglob("*.py")
+    ]
+    texts = [re.sub(r'"\s+f?"', "", source) for source in sources]
+    named = {
+        name
+        for text in texts
+        for words in re.findall(r"\(chart: ([^()]+)\)", text)
+        for name in re.findall(r"\w+\.\w+", words)
+    }
+
+    assert {"redis.existingSecret", "store.existingSecret", "signing.existingSecret"} <= named
+    assert named <= {value.path for value in generate.read_values()}
+
+
 def test_every_value_has_a_sentence():
     """Each value of the chart has a description that is a full sentence."""
     assert [value.path for value in generate.read_values() if not value.sentence.endswith(".")] == []

@@ -118,7 +118,7 @@ def test_only_temporary_faults_are_retried(fault, passes):
         (Fault("400", 400), StoreAccessDenied, "AWS_ACCESS_KEY_ID"),
         (Fault("InvalidTokenId", 403), StoreAccessDenied, "AWS_ACCESS_KEY_ID"),
         (Fault("InvalidAccessKeyId", 403), StoreAccessDenied, "AWS_ACCESS_KEY_ID"),
-        (Fault("PermanentRedirect", 301), StoreAccessDenied, "MLHO_S3_REGION"),
+        (Fault("PermanentRedirect", 301), StoreAccessDenied, "MLHO_S3_REGION (chart: store.region)"),
         (Fault("AccessDenied", 403), StoreAccessDenied, "grant s3:ListBucket"),
         (Fault("Unauthorized", 401), StoreAccessDenied, "grant s3:ListBucket"),
         (Fault("InvalidRequest", 400), SpecError, "MLHO_S3_CHECKSUMS"),
