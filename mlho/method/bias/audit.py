@@ -1,6 +1,6 @@
 """The audit of a set of predictions: every group in every period, from the same bootstrap samples of patients."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -46,6 +46,7 @@ ERRORS: Final = CALIBRATION[3:]
 WHOLE: Final = -1
 RECALIBRATED: Final = -2
 _Key = tuple[int, int, int]  # grouping, level, period
+_Copies = Callable[[IntArray], IntArray]
 _LARGEST_CHUNK: Final = 2**26  # bytes of weights, or of simulated outcomes, at a time
 
 
@@ -61,6 +62,7 @@ def audit(
     groups_by_period: bool = True,
     folds: NDArray[np.integer[Any]] | None = None,
     models: ArrayLike | None = None,
+    copies: _Copies | None = None,
     min_cell: int = MIN_CELL,
     n_replicates: int = N_REPLICATES,
     n_threads: int = 1,
@@ -87,6 +89,9 @@ def audit(
         Number of the model that predicted each sample; None: one model. The AUROC compares only samples of one model: the scales of two
         models differ, and a model trained without a site where the outcome is frequent predicts risks that are too low for that
         site.
+    copies : function or None
+        Returns the positions of the given samples that enter their figures, each repeated by its weight. It is called for each group in each
+        period, so that a weight may depend on them. None: each sample once.
     min_cell : int
         Minimum number of patients with the outcome, and of patients without it, for a group to have figures.
     n_replicates : int
@@ -102,12 +107,12 @@ def audit(
     >>> [(group.level, round(group.figures["auroc"].value, 3)) for group in found.groups]
     [('all patients', 0.75), ('f', 0.75), ('m', 0.75)]
     """
-    problem = _Problem.of(y, p, patients, models, alerts, min_cell)
+    problem = _Problem.of(y, p, patients, models, alerts, min_cell, copies)
     all_groupings = [Grouping.everyone(problem.p.size), *groupings]
     cells: dict[_Key, Cell] = {}
     for (place, level), samples in _members(all_groupings):
-        for period, part in _parts(samples, periods if groups_by_period or not place else None):
-            if problem.is_usable(part):
+        for period, members in _parts(samples, periods if groups_by_period or not place else None):
+            if problem.is_usable(part := problem.copies(members)):
                 cells[place, level, period] = problem.cell(part, problem.p)
         if folds is not None and (cell := cells.get((place, level, WHOLE))) is not None:
             cells[place, level, RECALIBRATED] = problem.recalibrated(cell, folds)
@@ -166,7 +171,10 @@ def _contrasts(
         comparisons += compare(grouping, whole, problem.rules)
         errors += compare_errors(
             grouping,
-            [figures is not None for figures in whole],
+            [
+                None if figures is None else problem.copies(of_level)
+                for figures, of_level in zip(whole, grouping.members(), strict=True)
+            ],
             p=problem.p,
             positive=problem.positive,
             patient=problem.patient,
@@ -190,6 +198,7 @@ class _Problem:
     alerts: NDArray[np.uint8]
     rules: tuple[str, ...]
     min_cell: int
+    copies: _Copies
 
     @classmethod
     def of(
@@ -200,6 +209,7 @@ class _Problem:
         models: ArrayLike | None,
         alerts: Mapping[str, ArrayLike],
         min_cell: int,
+        copies: _Copies | None,
     ) -> "_Problem":
         if len(alerts) > MAX_RULES:
             raise SpecError(
@@ -217,6 +227,7 @@ class _Problem:
             alerts=bits,
             rules=tuple(alerts),
             min_cell=max(1, min_cell),
+            copies=copies or (lambda samples: samples),
         )
 
     @property
@@ -282,7 +293,7 @@ class _Problem:
         return Drawn(values, replicates, n_patients, cell.n_patients("auroc", self.rules))
 
     def simulate(self, cells: Mapping[_Key, Cell], *, seed: Sequence[int]) -> dict[_Key, dict[str, Chance]]:
-        """Return ECE and MCE of outcomes drawn with the predicted probabilities."""
+        """Return ECE and MCE of outcomes drawn with the predicted probabilities; all copies of a sample have one outcome."""
         rng = np.random.Generator(np.random.PCG64(seed))
         size = max(1, _LARGEST_CHUNK // (8 * self.p.size))
         order = np.lexsort((self.patient, self.p))  # so that the order of rows has no effect
@@ -338,7 +349,8 @@ class _Problem:
         )
 
     def counts(self, members: Sequence[IntArray]) -> list[tuple[int | None, int | None]]:
-        return counts_shown(members, self.positive, self.patient, self.min_cell)
+        copies = [self.copies(samples) for samples in members]
+        return counts_shown(copies, self.positive, self.patient, self.min_cell)
 
     def estimates(self, drawn: Drawn, cell: Cell, names: Sequence[str] | None) -> dict[str, Estimate]:
         return {

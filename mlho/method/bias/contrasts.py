@@ -154,7 +154,7 @@ def _range(known: Sequence[Drawn], metric: str, scale: float) -> tuple[FloatArra
 
 def compare_errors(
     grouping: Grouping,
-    is_known: Sequence[bool],
+    samples: Sequence[IntArray | None],
     *,
     p: FloatArray,
     positive: NDArray[np.bool_],
@@ -162,7 +162,8 @@ def compare_errors(
 ) -> Iterator[ErrorComparison]:
     """Yield the comparison of |y − p| with the reference level, among samples with and without the outcome.
 
-    A patient counts once in a level, with the mean over the samples. Interval and standard error are those of the AUROC
+    ``samples`` are those of each level; None for a level that is not compared. A patient counts once in a level, with the mean over
+    the samples. Interval and standard error are those of the AUROC
     (DeLong, or clustered by patient if a patient is in both levels); the p value is that of Student's t for the smaller group.
 
     References
@@ -172,13 +173,13 @@ def compare_errors(
     place = grouping.reference_level
     error = np.where(positive, 1.0 - p, p)
     for level in range(len(grouping.levels)):
-        if level == place or not (is_known[level] and is_known[place]):
+        members, baseline = samples[level], samples[place]
+        if level == place or members is None or baseline is None:
             continue
         for outcome in (1, 0):
             among = positive == (outcome == 1)
             (patients, errors), (others, reference) = (
-                _by_patient(np.flatnonzero((grouping.codes == code) & among), error, patient)
-                for code in (level, place)
+                _by_patient(of_level[among[of_level]], error, patient) for of_level in (members, baseline)
             )
             area = auroc_estimate(
                 np.r_[np.ones(errors.size, np.int64), np.zeros(reference.size, np.int64)],

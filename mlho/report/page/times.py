@@ -69,5 +69,5 @@ def _account(performance: TimeToEventPerformance) -> str:
         f"{words.counted(performance.n_events)} samples had the event{competing}, and {words.counted(performance.n_censored)} were censored. The median follow-up of "
         f"all samples, to the first of these, was {words.plural(round(performance.median_days), 'day')}. Screen, ranking and consensus treat an event within {first} as the outcome, and samples "
         "censored earlier as without the outcome. All other figures are corrected by inverse probability of censoring weights, which assume "
-        "that censoring does not depend on the risk. The same weights apply to the numbers of samples in groups, in probability bins and at thresholds."
+        "that censoring does not depend on the risk. Numbers of samples in probability bins and at thresholds have these weights, and those in groups and periods the weights estimated in each of them."
     )

@@ -25,7 +25,7 @@ class JudgeModel(Step):
     """Test metrics of models fitted like the final one, on patients outside their training data."""
 
     kind: ClassVar[str] = "judge_model"
-    version: ClassVar[int] = 12
+    version: ClassVar[int] = 13
     sections: ClassVar[tuple[str, ...]] = (*LEARNING_SECTIONS, "final", "report", "bias")
 
     def run(self, work: Work) -> dict[str, Any]:

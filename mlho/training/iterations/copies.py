@@ -41,6 +41,7 @@ def counted(
     spec: TrainingSpec,
     *,
     horizon: float | None = None,
+    within: bool = False,
 ) -> NDArray[np.int64]:
     """Return the positions of the samples that enter figures of their scores: each once.
 
@@ -55,9 +56,11 @@ def counted(
     scores : float64, shape (n,)
     horizon : float, optional
         Default: the first one.
+    within : bool
+        Estimate the censoring on these samples in any split: groups and periods may differ in follow-up.
     """
     if times is None:
         return np.arange(len(samples))
     sampled, day = times[samples], times.horizon if horizon is None else horizon
-    observed = uncensored(censored_like(times, samples, spec))
+    observed = uncensored(sampled if within else censored_like(times, samples, spec))
     return weighted_copies(sampled, censoring_weights(sampled, observed, day), day, scores)

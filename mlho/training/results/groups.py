@@ -107,7 +107,7 @@ def audit_predictions(
     n_threads : int
         It has no effect on the result.
     """
-    samples = samples[counted(times_of(spec, cohort), samples, p[samples], spec)]
+    times = times_of(spec, cohort)
     seed, asked = spec.validation.seed, spec.bias
     replicates = spec.validation.bootstrap_replicates
     periods = periods_of(
@@ -132,6 +132,9 @@ def audit_predictions(
         groups_by_period=asked is not None and asked.periods is not None,
         folds=_folds(cohort, samples, seed),
         models=None if models is None else models[samples],
+        copies=None
+        if times is None
+        else lambda of: of[counted(times, samples[of], p[samples[of]], spec, within=True)],
         min_cell=spec.report.min_cell,
         n_replicates=replicates if asked is None or asked.replicates is None else asked.replicates,
         n_threads=n_threads,

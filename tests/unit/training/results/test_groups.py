@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mlho.encoding.cohort.cohort import CategoricalColumn, Cohort, NumericColumn
+from mlho.encoding.cohort.cohort import CategoricalColumn, Cohort, FollowUp, NumericColumn
 from mlho.errors import SpecError
 from mlho.method.bias.contradictions import find_contradictions
 from mlho.spec.training import TrainingSpec
@@ -210,3 +210,71 @@ def test_two_iterations_are_too_few_for_contradicted_labels():
     found = add_contradictions(audited, spec, cohort, find_contradictions(arrays, "m", cohort.outcome))
 
     assert found == audited
+
+
+def audit_of_times(
+    seed, *, n=2_000, excess=1.0, censored_a_year=lambda group: 0.7, follow_up_years=lambda quarter: 9.0
+):
+    """Return the audit of predicted risks at one year. In group 1 the hazard is ``excess`` times the predicted one; otherwise the risks are true."""
+    rng = np.random.default_rng(seed)
+    group, quarter = rng.integers(0, 2, n), rng.integers(0, 8, n)
+    hazard = 0.25 * np.exp(rng.normal(size=n))
+    event = rng.exponential(1 / (hazard * np.where(group == 1, excess, 1.0)))
+    end = np.minimum(rng.exponential(size=n) / censored_a_year(group), follow_up_years(quarter))
+    risk = 1 - np.exp(-hazard)
+    cohort = Cohort(
+        patient_ids=tuple(f"{i:04d}" for i in range(n)),
+        birth_us=np.zeros(n, np.int64),
+        patient_of=np.arange(n, dtype=np.int32),
+        index_us=(91 * quarter + 15).astype(np.int64) * 86_400_000_000,
+        outcome=((event <= end) & (event <= 1)).astype(np.uint8),
+        demographics=(CategoricalColumn("sex", ("f", "m"), group.astype(np.int16)),),
+        follow_up=FollowUp(np.ceil(365 * np.minimum(event, end)), (event <= end).astype(np.uint8)),
+    )
+    spec = spec_of()
+    spec.validation.by_date, spec.validation.is_drawn, spec.validation.bootstrap_replicates = False, True, 100
+    spec.cohort = SimpleNamespace(time_to_event=SimpleNamespace(horizon_days=[365]))
+    return audit_test_sets(spec, cohort, [Predictions(np.arange(n), risk, {"youden": 0.4})])
+
+
+def significant(comparisons):
+    return {found.metric for found in comparisons if (found.adjusted or 1.0) < 0.05}
+
+
+def test_a_shorter_follow_up_of_a_group_is_no_difference():
+    """Half of the men, and a tenth of the women, are censored within the year: with the same true risks, observed over expected is 1 for both."""
+    found = audit_of_times(1, censored_a_year=lambda group: np.where(group == 1, 1.5, 0.2))
+
+    for sex_level in "fm":
+        assert level(found, sex_level).figures["observed_expected"].value == pytest.approx(1, abs=0.1)
+    assert significant(found.comparisons) == set()
+
+
+def test_the_end_of_the_data_is_no_trend():
+    """Later index dates have a shorter follow-up: periods in which nobody is followed to the horizon have no figures, and the others no trend."""
+    found = audit_of_times(1, n=4_000, follow_up_years=lambda quarter: 2.2 - quarter / 4)
+    everyone = level(found, "all patients")
+
+    assert [bool(period.figures) for period in everyone.periods] == [True] * 5 + [False] * 3
+    for period in everyone.periods[:5]:
+        assert period.figures["observed_expected"].value == pytest.approx(1, abs=0.25)
+    assert significant(found.trends) == set()
+
+
+def test_the_calibration_error_expected_by_chance_counts_each_patient_once():
+    """Two thirds are censored, so that each known sample stands for several: the error of true risks is within the one expected by chance."""
+    above = 0
+    for seed in range(5):
+        everyone = level(audit_of_times(seed, n=1_000, censored_a_year=lambda group: 1.6), "all patients")
+        above += everyone.figures["ece_equal_count"].value > everyone.perfect["ece_equal_count"].high
+
+    assert above <= 1
+
+
+def test_a_higher_risk_of_a_group_is_found_despite_its_shorter_follow_up():
+    """The hazard of men is twice the predicted one, and they are censored more often."""
+    found = audit_of_times(1, excess=2.0, censored_a_year=lambda group: np.where(group == 1, 1.5, 0.2))
+
+    assert level(found, "f").figures["observed_expected"].value == pytest.approx(1, abs=0.1)
+    assert level(found, "m").figures["observed_expected"].value == pytest.approx(1.6, abs=0.2)
+    assert "observed_expected" in significant(found.comparisons)
