@@ -9,6 +9,7 @@ from mlho.external.scores import ScoredCohort
 from mlho.model.bundle import Bundle
 from mlho.report.advice import Correction
 from mlho.report.external import ExternalEvaluation, RecalibratedModel, RecalibrationResult
+from mlho.report.gates import NOT_TO_PROMOTE
 from mlho.report.result import BundleTest, Spread
 from mlho.report.verdicts import MIN_FOR_CALIBRATION, few_for_calibration
 from mlho.report.words import estimate, number, plural
@@ -89,7 +90,7 @@ def labels_of_training(n_files: int) -> list[str]:
         return []
     return [
         f"{plural(n_files, 'file')} of labels {'is one' if n_files == 1 else 'are among those'} that the bundle was trained on. A model ranks its own "
-        "training patients too well, so the correction makes the probabilities of other patients too extreme. Do not promote this "
+        f"training patients too well, so the correction makes the probabilities of other patients too extreme. {NOT_TO_PROMOTE} this "
         "version: recalibrate on labels of other patients."
     ]
 

@@ -1,7 +1,10 @@
 """Gates of a ``result.json`` document as plain values, for programs that do not load its schema."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+
+NOT_TO_PROMOTE: Final = "Do not promote"
+"""Words of a warning of a recalibration by which commands know that it forbids the promotion."""
 
 
 def gates_in_words(result: Mapping[str, Any]) -> str | None:

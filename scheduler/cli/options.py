@@ -16,7 +16,13 @@ class Commands:
     common: argparse.ArgumentParser
 
     def add(
-        self, name: str, command: Callable[[Any], int], words: str, about: str | None = None
+        self,
+        name: str,
+        command: Callable[[Any], int],
+        words: str,
+        about: str | None = None,
+        *,
+        is_resumed: bool = False,
     ) -> argparse.ArgumentParser:
         """Add a subcommand.
 
@@ -28,6 +34,8 @@ class Commands:
             Help in one sentence, for the list of commands.
         about : str, optional
             Description of the command in its own help.
+        is_resumed : bool
+            Whether the same command continues from committed tasks after an interruption.
         """
         parser: argparse.ArgumentParser = self.parsers.add_parser(
             name,
@@ -36,7 +44,7 @@ class Commands:
             description=about,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        parser.set_defaults(command=command)
+        parser.set_defaults(command=command, is_resumed=is_resumed)
         return parser
 
 

@@ -95,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Return its exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as on stderr: no locale makes a command fail
+    options = argparse.Namespace(is_resumed=False)
     try:
         parser = _parser()
         if not (sys.argv[1:] if arguments is None else arguments):
@@ -104,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         configure(options.log, verbose=options.log == "json")
         return int(options.command(options))
     except KeyboardInterrupt:
-        return _print_stopped()
+        return _print_stopped(is_resumed=options.is_resumed)
     except MlhoError as error:
         terminal.print_error(error)
         return error.exit_code
@@ -113,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except Exception as error:
         if is_interrupt(error):
-            return _print_stopped()
+            return _print_stopped(is_resumed=options.is_resumed)
         if isinstance(error, OSError) and error.strerror:  # of a file that an option names, or of a full disk
             _drop_output()
             return _print_system_error(error)
@@ -128,8 +129,13 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _print_stopped() -> int:
-    terminal.print_note("\nStopped. Committed results are kept: run the same command to continue.")
+def _print_stopped(*, is_resumed: bool) -> int:
+    remedy = (
+        "Committed results are kept: run the same command to continue."
+        if is_resumed
+        else "Run the same command again."
+    )
+    terminal.print_note(f"\nStopped. {remedy}")
     return INTERRUPTED
 
 
@@ -168,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_run(commands: Commands) -> None:
-    run = commands.add("run", run_command, "carry out a run", RUN_ABOUT)
+    run = commands.add("run", run_command, "carry out a run", RUN_ABOUT, is_resumed=True)
     run.add_argument(
         "spec",
         type=Path,
@@ -179,7 +185,7 @@ def _add_run(commands: Commands) -> None:
 
 
 def _add_score(commands: Commands) -> None:
-    score = commands.add("score", score_command, "score patients with a bundle", SCORE_ABOUT)
+    score = commands.add("score", score_command, "score patients with a bundle", SCORE_ABOUT, is_resumed=True)
     score.add_argument("spec", type=Path, help="specification file of a scoring run (YAML)")
     add_nights(score)
     score.add_argument(
@@ -276,7 +282,10 @@ def _add_show(commands: Commands) -> None:
 
 def _add_demo(commands: Commands) -> None:
     demo = commands.add(
-        "demo", _demo, "generate a cohort with known effects, run on it, and check which are found"
+        "demo",
+        _demo,
+        "generate a cohort with known effects, run on it, and check which are found",
+        is_resumed=True,
     )
     demo.add_argument(
         "--folder", type=Path, default=Path("demo"), help="folder of the cohort (default: ./%(default)s)"

@@ -183,7 +183,12 @@ def _signature_beside(uri: str, spec_path: Path) -> list[bytes]:
 def _local_folder(uri: str, spec_path: Path, store: Store, scratch: Path) -> Path:
     """Return a local folder with the bundle's files. Fetch them to the scratch folder if they are in a store."""
     if uri.startswith(RUN_BUNDLE):
-        return _fetch(store, run_key(uri.removeprefix(RUN_BUNDLE), _BUNDLE_FOLDER), scratch, where=uri)
+        run = uri.removeprefix(RUN_BUNDLE)
+        if not any(store.keys(run_key(run, ""))):
+            raise SpecError(
+                f"bundle {uri}: the store has no such run. Correct the id or --store; mlho list shows the runs of a store."
+            )
+        return _fetch(store, run_key(run, _BUNDLE_FOLDER), scratch, where=uri)
     if uri.startswith(CHANNEL_BUNDLE):
         return _fetch(store, model_key(entry_at(uri, store).bundle, ""), scratch, where=uri)
     scheme, separator, rest = uri.partition("://")

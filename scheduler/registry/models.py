@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlho.errors import ArtifactNotFound
+from mlho.errors import ArtifactDamaged, ArtifactNotFound
 from mlho.report.gates import gates_in_words
 from mlho.store.base import Store
 from mlho.store.keys import signature_prefix
@@ -26,11 +26,12 @@ class StoredModel:
     made: dt.datetime | None
     """Latest start of the run; ``None`` if the run was deleted."""
     outcome: str | None
+    """``None`` if the run was deleted, or its result is damaged."""
     auroc: Mapping[str, Any] | None
-    """Headline AUROC with ``mean``, ``low`` and ``high``; ``None`` if the run was deleted."""
+    """Headline AUROC with ``mean``, ``low`` and ``high``; ``None`` as for ``outcome``."""
     n_tests: int
     n_passed: int
-    """Self-tests of the bundle when it was built; for a deleted run, those at promotion."""
+    """Self-tests of the bundle when it was built; without a result of the run, those at promotion."""
     n_signatures: int
     """Signatures of the bundle that promotions have created."""
     gates: str | None
@@ -39,21 +40,29 @@ class StoredModel:
     """Channels that show it now."""
 
 
-def stored_models(store: Store) -> list[StoredModel]:
-    """Return the models of a store, the newest first. Models whose run was deleted come last."""
+def stored_models(store: Store) -> tuple[list[StoredModel], list[str]]:
+    """Return the models of a store, the newest first, and in words which results are damaged.
+
+    Models that channels show and whose run was deleted, or has a damaged result, come last.
+    """
     channels = [inspect_channel(store, name) for name in channel_names(store)]
     runs = [run for run in stored_runs(store) if run.kind in MODELS and run.result is not None]
-    maybe_models = store.each(lambda run: _model(store, run, channels), runs)
-    models = [model for model in maybe_models if model is not None]
-    return models + _without_run(store, channels, {model.bundle for model in models})
+    found = store.each(lambda run: _model(store, run, channels), runs)
+    models = [model for model in found if isinstance(model, StoredModel)]
+    started = {run.run_id: run.started for run in runs}
+    models += _without_result(store, channels, {model.bundle for model in models}, started)
+    return models, [words for words in found if isinstance(words, str)]
 
 
-def _model(store: Store, run: StoredRun, channels: Sequence[Channel]) -> StoredModel | None:
+def _model(store: Store, run: StoredRun, channels: Sequence[Channel]) -> StoredModel | str | None:
+    """Return the model of a run; ``None`` if the run was deleted meanwhile, and in words that its result is damaged."""
     assert run.result is not None
     try:
         result = read_document(store, run.run_id, run.result)
     except ArtifactNotFound:
-        return None  # deleted meanwhile
+        return None
+    except ArtifactDamaged as error:
+        return str(error)
     final = result["final_model"]
     return StoredModel(
         name=run.name,
@@ -70,15 +79,17 @@ def _model(store: Store, run: StoredRun, channels: Sequence[Channel]) -> StoredM
     )
 
 
-def _without_run(store: Store, channels: Sequence[Channel], known: set[str]) -> list[StoredModel]:
-    """Return the models that channels show and whose runs were deleted."""
+def _without_result(
+    store: Store, channels: Sequence[Channel], known: set[str], started: Mapping[str, dt.datetime]
+) -> list[StoredModel]:
+    """Return the models that channels show and whose runs were deleted, or have a damaged result."""
     heads = {channel.head.bundle: channel.head for channel in channels if channel.head is not None}
     return [
         StoredModel(
             name=head.model,
             run=head.run,
             bundle=digest,
-            made=None,
+            made=started.get(head.run),
             outcome=None,
             auroc=None,
             n_tests=head.tests_passed,

@@ -113,7 +113,7 @@ def read_document(store: Store, run: str, key: str) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(store.get(key))
     except ValueError:
         raise ArtifactDamaged(
-            f"{key}: is damaged. Delete the run (mlho delete {run}), and run its specification again."
+            f"{key}: is damaged. Delete this object, and run the specification of run {run} again: it is published again."
         ) from None
     return document
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import yaml
 
+from mlho.report.gates import NOT_TO_PROMOTE
 from mlho.spec.data import without_training
 from mlho.spec.scoring import BundleSource
 from mlho.spec.training import RunSpec, parse_spec
@@ -41,6 +42,7 @@ def add_recalibrate(commands: Commands) -> None:
         _recalibrate,
         "make a new version of a model with a new calibrator",
         RECALIBRATE_ABOUT,
+        is_resumed=True,
     )
     add_data(parser)
     parser.add_argument("--intercept", action="store_true", help="fit an intercept only, and keep the slope")
@@ -82,4 +84,13 @@ def _show(result: Mapping[str, Any], name: str, run: str) -> None:
     terminal.out.print()
     terminal.print_line(f"model    {name}, run {run}")
     terminal.print_line(f"bundle   {result['final_model']['bundle_digest']}")
-    terminal.print_line(f'promote  mlho promote {run} --channel NAME --why "…"')
+    if not _is_barred(result):
+        terminal.print_line(f'promote  mlho promote {run} --channel NAME --why "…"')
+
+
+def _is_barred(result: Mapping[str, Any]) -> bool:
+    """Return whether a gate, a test or a warning forbids the promotion."""
+    checks = [*(result.get("gates") or ()), *result["final_model"]["tests"]]
+    return any(check["passed"] is False for check in checks) or any(
+        NOT_TO_PROMOTE in warning for warning in result["warnings"]
+    )

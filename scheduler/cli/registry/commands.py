@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from mlho.errors import ChannelDamaged, SpecError, plural
+from mlho.errors import ArtifactDamaged, ChannelDamaged, SpecError, plural
 from mlho.model.signature import sign_files
 from mlho.printable import has_control
 from scheduler.cli import terminal
@@ -114,15 +114,17 @@ def _add_signing(parser: argparse.ArgumentParser) -> None:
 
 
 def _models(options: ListOptions) -> int:
-    models = stored_models(existing_store(options))
+    models, damaged = stored_models(existing_store(options))
     if options.json:
         terminal.print_json([model_facts(model) for model in models])
-    elif not models:
+    elif not (models or damaged):
         terminal.print_line(f"No models in {options.store}. Train one: mlho run spec.yaml")
     else:
         terminal.print_table(
             models_table(models), optional=("bundle", "made", "signed", "outcome", "self-tests", "gates")
         )
+    if damaged:
+        raise ArtifactDamaged(" ".join(damaged))
     return 0
 
 

@@ -58,14 +58,18 @@ def mlho(place, *arguments):
 
 @pytest.mark.parametrize(("folder", "is_warned"), [("data", True), ("later", False)])
 def test_labels_of_training_are_warned_of(folder, is_warned, place, capsys):
-    """A model ranks its own patients too well: a correction fitted on them spreads the probabilities of others."""
+    """A model ranks its own patients too well: a correction fitted on them spreads the probabilities of others.
+    The command to promote it is not shown.
+    """
     where, home = place
     spec = where / f"{folder}-spec.yaml"
     spec.write_text(yaml.safe_dump(make_document(uri=str(where / folder))))
     capsys.readouterr()
 
-    mlho(where, "recalibrate", f"run:{home.finished.run_id}", "--spec", str(spec), "--json")
+    mlho(where, "recalibrate", f"run:{home.finished.run_id}", "--spec", str(spec))
+    assert ("mlho promote" in capsys.readouterr().out) != is_warned
 
+    mlho(where, "recalibrate", f"run:{home.finished.run_id}", "--spec", str(spec), "--json")
     result = json.loads(capsys.readouterr().out)
     report = (where / "store" / "runs" / result["run"] / "report.html").read_text()
     assert any(TRAINED_ON in warning for warning in result["warnings"]) == is_warned

@@ -63,7 +63,7 @@ def test_a_damaged_bundle_is_refused(name, own_bundle):
     ("uri", "kind", "words"),
     [
         ("nowhere", BundleError, "no such folder"),
-        ("run:0123456789abcdef", BundleError, "no complete bundle there"),
+        ("run:0123456789abcdef", SpecError, "the store has no such run"),
         ("ftp://there/bundle", SpecError, "expected a folder"),
     ],
 )

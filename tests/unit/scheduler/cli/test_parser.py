@@ -241,7 +241,7 @@ def test_a_damaged_result_is_named_with_the_remedy(command, finished):
         output = command(*arguments)
         assert output.code == 1
         assert output.error == (
-            f"error: runs/{run}/result.json: is damaged. Delete the run (mlho delete {run}), and run its specification again."
+            f"error: runs/{run}/result.json: is damaged. Delete this object, and run the specification of run {run} again: it is published again."
         )
     assert command("delete", run, "--yes").code == 0
 
@@ -455,7 +455,9 @@ def test_the_command_starts_without_heavy_libraries():
 
 
 def test_an_interrupt_inside_compiled_code_is_an_interrupt(monkeypatch, capsys):
-    """Ctrl-C gives exit code 130 and says how to continue, even if a library wraps the interrupt in its own error."""
+    """Ctrl-C gives exit code 130 and a remedy, even if a library wraps the interrupt in its own error. A command without tasks
+    does not say that results are kept.
+    """
 
     def wrapped(_options):
         try:
@@ -466,7 +468,7 @@ def test_an_interrupt_inside_compiled_code_is_an_interrupt(monkeypatch, capsys):
     monkeypatch.setattr("scheduler.cli.about._version", wrapped)
 
     assert scheduler.cli.parser.main(["version"]) == 130
-    assert "run the same command to continue" in capsys.readouterr().err
+    assert capsys.readouterr().err == "\nStopped. Run the same command again.\n"
 
 
 def test_ctrl_c_while_the_command_line_is_read_is_no_traceback(capsys, monkeypatch):

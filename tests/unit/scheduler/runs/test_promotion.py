@@ -99,7 +99,7 @@ def test_a_failed_gate_blocks_the_promotion_and_force_is_on_record(store):
     assert (refused.run, refused.who) == (run, "ann@clinic")
     assert "AUROC at least 0.9: 0.800" in refused.message
     assert live_entry(store, "production").run == A
-    assert next(model.gates for model in stored_models(store) if model.run == run) == "1 of 2 failed"
+    assert next(model.gates for model in stored_models(store)[0] if model.run == run) == "1 of 2 failed"
     entry = promote(store, found, "production", author("urgent"), force=True, test=passed).entry
     assert (entry.forced, [gate.passed for gate in entry.gates]) == (True, [True, False])
     promoted(store, B)
@@ -208,7 +208,7 @@ def test_a_model_in_use_can_be_signed_afterwards(store, signer, monkeypatch):
     run = find_run(stored_runs(store), A)
     assert not promote(store, run, "production", author(), signer=signer, test=passed).is_new
 
-    assert [model.n_signatures for model in stored_models(store) if model.run == A] == [1]
+    assert [model.n_signatures for model in stored_models(store)[0] if model.run == A] == [1]
 
 
 def test_a_signature_beside_a_folder_counts(store, signer, tmp_path):
@@ -367,7 +367,7 @@ def test_a_promoted_model_outlives_its_run(store):
         store.delete(key)
 
     assert shown(store).files["model/model.json"] == f"model of {A}".encode()
-    (last,) = [model for model in stored_models(store) if model.run == A]
+    (last,) = [model for model in stored_models(store)[0] if model.run == A]
     assert (last.made, last.channels) == (None, ["production"])
 
 
@@ -382,6 +382,21 @@ def test_a_run_that_a_channel_shows_is_not_deleted(store):
             delete_runs(store, [runs[run]], act=True)
     delete_runs(store, [runs[C]], act=True)
     assert {stored.run_id for stored in stored_runs(store)} == {A, B}
+
+
+def test_a_damaged_result_hides_no_other_model(store):
+    """The other models are listed, and so is the damaged one if a channel shows it. The damaged result is named."""
+    bundle = promoted(store, A).entry.bundle
+    for run in (A, B):
+        store.delete(run_key(run, "result.json"))
+        store.put_if_absent(run_key(run, "result.json"), b"{")
+
+    models, damaged = stored_models(store)
+    assert [(model.run, model.bundle, model.outcome) for model in models[1:]] == [(A, bundle, None)]
+    assert (models[0].run, models[0].outcome) == (C, "label")
+    assert sorted(words.partition(":")[0] for words in damaged) == [
+        run_key(run, "result.json") for run in (A, B)
+    ]
 
 
 def test_a_damaged_copy_of_a_model_is_refused_and_replaced_by_a_promotion(store):
