@@ -21,26 +21,33 @@ def checksum_of(folder: Path | None) -> str:
     if folder is None or not folder.is_dir():
         return ""
     digest, is_empty = hashlib.sha256(), True
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("..") or not path.is_file():  # folders that Kubernetes swaps behind the links
-            continue
+    for path in _files(folder):
         is_empty = False
         content = path.read_bytes()
         digest.update(f"{path.name}\0{len(content)}\0".encode() + content)
     return "" if is_empty else digest.hexdigest()[:_HEX]
 
 
+def _files(folder: Path) -> list[Path]:
+    """Return the files of a folder by name, without the folders that Kubernetes swaps behind the links."""
+    return [path for path in sorted(folder.iterdir()) if not path.name.startswith("..") and path.is_file()]
+
+
 def end_on_rotation(
     folder: Path, started_with: str, stop: threading.Event, *, seconds: float = _POLL_SECONDS
 ) -> None:
-    """Set ``stop`` once the checksum of a folder has changed in two consecutive polls. Return when ``stop`` is set."""
-    last = started_with
+    """Set ``stop`` once the checksum of a folder has changed in two consecutive polls. Return when ``stop`` is set.
+
+    While an entry is missing, a Secret is deleted: the scheduler continues, because it could not start without it.
+    """
+    last, wanted = started_with, {path.name for path in _files(folder)} if folder.is_dir() else set()
     while not stop.wait(seconds):
         try:
             checksum = checksum_of(folder)
+            is_complete = bool(checksum) and wanted <= {path.name for path in _files(folder)}
         except OSError:  # replaced while it was read
             continue
-        if checksum not in ("", started_with) and checksum == last:
+        if is_complete and checksum != started_with and checksum == last:
             log.warning(
                 "secrets_rotated", outcome="this scheduler exits and is restarted with the new Secrets"
             )

@@ -58,6 +58,22 @@ def test_a_scheduler_ends_once_its_secrets_are_replaced(tmp_path: Path):
     thread.join(GUARD_SECONDS)
 
 
+def test_a_scheduler_continues_while_a_secret_is_missing(tmp_path: Path):
+    """A deleted Secret does not end the scheduler, which could not start again. It ends when the Secret is back with other content."""
+    mounted(tmp_path, "1", broker="redis://:old@redis", key="k" * 48)
+    stop = threading.Event()
+    arguments = (tmp_path, checksum_of(tmp_path), stop)
+    thread = threading.Thread(target=end_on_rotation, args=arguments, kwargs={"seconds": 0.02})
+    thread.start()
+    assert not stop.wait(0.1)
+    (tmp_path / "broker").unlink()
+
+    assert not stop.wait(0.2)
+    mounted(tmp_path, "2", broker="redis://:new@redis", key="k" * 48)
+    assert stop.wait(GUARD_SECONDS)
+    thread.join(GUARD_SECONDS)
+
+
 @pytest.mark.parametrize(
     ("observed", "deleted"),
     [
