@@ -44,10 +44,10 @@ def _score_key(spec: Mapping[str, Any], run: str, name: str) -> str:
 def sentences(scores: dict[str, Any]) -> Iterator[str]:
     """Yield a summary of the scores in sentences, the most important first."""
     kind = "risk" if scores["predictive"] else "association (no index date: not a prediction)"
-    who = f"{scores['samples']:,} scores of {scores['patients']:,} patients"
+    who = f"{plural(scores['samples'], 'score')} of {plural(scores['patients'], 'patient')}"
     yield f"{who}: {kind} of {scores['outcome']}{_within(scores.get('horizons', ()))}."
     if scores["patients_without_events"]:
-        yield f"{scores['patients_without_events']:,} patients of the cohort have no event; they are scored too."
+        yield f"Scored without any event: {plural(scores['patients_without_events'], 'patient')} of the cohort."
     if scores.get("samples_without_events"):
         yield f"{plural(scores['samples_without_events'], 'score')} without any usable event of the sample."
     spread = scores["distribution"]
@@ -63,7 +63,7 @@ def sentences(scores: dict[str, Any]) -> Iterator[str]:
         yield f"Advice: {advice['action']}. {advice['reason']} {advice['gain']}"
     unknown = scores["unknown"]
     if unknown["rows"]:
-        yield f"{unknown['rows']:,} usable rows have one of {unknown['codes']:,} codes that the bundle does not use; they are ignored."
+        yield f"Ignored: {plural(unknown['rows'], 'usable row')} with {plural(unknown['codes'], 'code')} that the bundle does not use."
 
 
 def _within(horizons: Sequence[int]) -> str:
@@ -81,7 +81,8 @@ def _drift(drift: dict[str, Any] | None) -> Iterator[str]:
         return
     psi = drift["score_psi"]
     index = "no PSI of the scores" if psi is None else f"PSI of the scores {psi:.2f}"
-    yield f"Compared with training: {index}; {drift['n_shifted']} of {drift['n_compared']} features are shifted{_shares(drift['shifted'])}."
+    are = "is" if drift["n_shifted"] == 1 else "are"
+    yield f"Compared with training: {index}; {drift['n_shifted']:,} of {plural(drift['n_compared'], 'feature')} {are} shifted{_shares(drift['shifted'])}."
     yield from _missing(drift)
     yield from _codes(drift.get("codes"))
 
@@ -91,8 +92,9 @@ def _missing(drift: dict[str, Any]) -> Iterator[str]:
     if not drift.get("n_missing_compared"):
         return
     named = _shares([column for column in drift["missing"] if column["is_shifted"]])
+    have = "has" if drift["n_missing_shifted"] == 1 else "have"
     yield (
-        f"Missing values: {drift['n_missing_shifted']} of {drift['n_missing_compared']} columns have more missing values than in training{named}."
+        f"Missing values: {drift['n_missing_shifted']} of {plural(drift['n_missing_compared'], 'column')} {have} more missing values than in training{named}."
     )
 
 
@@ -113,8 +115,9 @@ def _codes(codes: dict[str, Any] | None) -> Iterator[str]:
     gone = [
         f"{code['code']} ({_percent(code['training'])} in training)" for code in codes["vanished"][:_N_NAMED]
     ]
+    have = "has" if codes["n_vanished"] == 1 else "have"
     yield (
-        f"Codes of the events: {codes['n_new']:,} new{_first(new)}; {codes['n_vanished']} of {codes['n_compared']:,} have vanished{_first(gone)}."
+        f"Codes of the events: {codes['n_new']:,} new{_first(new)}; {codes['n_vanished']:,} of {codes['n_compared']:,} {have} vanished{_first(gone)}."
     )
 
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from mlho.encoding.cohort.demographics import NumberCode
 from mlho.errors import DataError
 from mlho.model.testing.records import ModelTest
+from mlho.model.testing.rows import counted
 from mlho.model.testing.subject import Finding, Subject, events_of, valid_score
 from mlho.spec.model_tests import CasePatient
 
@@ -29,7 +30,7 @@ def encoding(subject: Subject, test: ModelTest) -> Finding:
     named = ", ".join(differ[:_N_NAMED])
     return Finding(
         found == test.expected,
-        f"{len(differ)} columns are encoded differently",
+        f"{counted(len(differ), 'column', 'are', 'is')} encoded differently",
         f"The dictionary encodes events differently from training (code, window, unit, centre or range): {named}.",
     )
 

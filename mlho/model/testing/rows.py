@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mlho.errors import DataError
+from mlho.errors import DataError, plural
 from mlho.method.evaluation.thresholds import values_by_rule
 from mlho.model.document import BundleDocument
 from mlho.model.testing.records import ModelTest
@@ -16,6 +16,17 @@ from mlho.spec.training import digest_of
 _N_SINGLE_ROWS = 64  # rows scored one by one; xgboost takes about a millisecond per row
 _N_NAMED = 3  # columns named in a sentence
 _BATCH = 256  # columns at a time: bounded memory for any number of columns
+
+
+def counted(n: int, noun: str, verb: str, singular: str | None = None) -> str:
+    """Return a count with its noun and verb.
+
+    Examples
+    --------
+    >>> counted(0, "file", "differ"), counted(1, "file", "differ"), counted(1, "column", "have", "has")
+    ('0 files differ', '1 file differs', '1 column has')
+    """
+    return f"{plural(n, noun)} {(singular or f'{verb}s') if n == 1 else verb}"
 
 
 def golden_scores(subject: Subject, test: ModelTest) -> Finding:
@@ -49,7 +60,7 @@ def golden_columns(subject: Subject, test: ModelTest) -> Finding:
     named = ", ".join(bundle.columns[column] for column in columns[:_N_NAMED])
     return Finding(
         not columns,
-        f"{len(columns)} columns have a different effect from that at the build",
+        f"{counted(len(columns), 'column', 'have', 'has')} a different effect from that at the build",
         f"Columns are swapped, or their coefficients or trees are altered: {named}.",
     )
 
@@ -62,7 +73,7 @@ def model_files(subject: Subject, test: ModelTest) -> Finding:
     )
     return Finding(
         not differ,
-        f"{len(differ)} files differ",
+        counted(len(differ), "file", "differ"),
         f"The model was altered after it was built: {', '.join(differ)} is truncated, edited or from another model.",
     )
 
@@ -75,7 +86,7 @@ def thresholds(subject: Subject, test: ModelTest) -> Finding:
     )
     return Finding(
         not differ,
-        f"{len(differ)} thresholds differ",
+        counted(len(differ), "threshold", "differ"),
         f"A threshold does not belong to this model: {', '.join(differ)}.",
     )
 
@@ -96,7 +107,7 @@ def dictionary(subject: Subject, test: ModelTest) -> Finding:
     named = ", ".join((differ or moved)[:_N_NAMED]) or "their number"
     return Finding(
         is_same,
-        "as built" if is_same else f"{len(differ or moved)} columns differ",
+        "as built" if is_same else counted(len(differ or moved), "column", "differ"),
         f"The dictionary is stale or from another model, or its columns are swapped: {named}.",
     )
 
@@ -115,7 +126,7 @@ def scoring_rules(subject: Subject, test: ModelTest) -> Finding:
     differ = differing(scoring_record(subject.bundle.document), test.expected)
     return Finding(
         not differ,
-        f"{len(differ)} rules differ",
+        counted(len(differ), "rule", "differ"),
         f"Scoring would apply different rules from training: {', '.join(differ)}.",
     )
 
@@ -201,7 +212,7 @@ def calibration_order(subject: Subject, test: ModelTest) -> Finding:
     probability = np.sort(subject.bundle.golden.probability)
     calibrated = np.asarray(subject.bundle.calibrator.apply(probability))
     n_falls = int(np.count_nonzero(np.diff(calibrated) < 0))
-    return Finding(n_falls == 0, f"{n_falls} falls", "The calibrator reverses the order of scores.")
+    return Finding(n_falls == 0, plural(n_falls, "fall"), "The calibrator reverses the order of scores.")
 
 
 def coefficient_directions(subject: Subject, test: ModelTest) -> Finding:
@@ -221,7 +232,9 @@ def coefficient_directions(subject: Subject, test: ModelTest) -> Finding:
         wrong += (start + np.flatnonzero((moved != expected) & (moved != 0))).tolist()
     named = ", ".join(subject.bundle.columns[column] for column in wrong[:_N_NAMED])
     return Finding(
-        not wrong, f"{len(wrong)} columns do not", f"The score moves against the coefficient of {named}."
+        not wrong,
+        counted(len(wrong), "column", "do not", "does not"),
+        f"The score moves against the coefficient of {named}.",
     )
 
 
@@ -237,7 +250,7 @@ def dictionary_coefficients(subject: Subject, test: ModelTest) -> Finding:
     ]
     return Finding(
         not differ,
-        f"{len(differ)} coefficients differ",
+        counted(len(differ), "coefficient", "differ"),
         f"The dictionary states a coefficient that differs from the model's, for {', '.join(differ[:_N_NAMED])}.",
     )
 

@@ -23,6 +23,7 @@ from mlho.report.variants import VariantComparison, variant_tables
 _REPORT: Final = "report.html.j2"
 _SITE: Final = "site.html.j2"
 _SITE_MODEL: Final = "site_model.html.j2"
+_TEXTS: Final = ("Code", "Description", "Change", "Group", "Changed fields", "Where")
 
 
 def render_html(result: Result) -> str:
@@ -183,7 +184,13 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters["count"] = words.count
+    environment.globals["n_texts"] = _n_texts
     return environment
+
+
+def _n_texts(columns: Sequence[str]) -> int:
+    """Return how many columns, from the first, are text, which is aligned on the left."""
+    return next((place for place, name in enumerate(columns) if place and name not in _TEXTS), len(columns))
 
 
 @cache

@@ -74,8 +74,8 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def tick_label(value: float) -> str:
-    """Format a tick as short as possible: ``0.2``, ``10``, ``−0.05``."""
-    text = f"{value:.10g}"
+    """Format a tick as short as possible: ``0.2``, ``1,200``, ``−0.05``."""
+    text = f"{value:,.10g}"
     return text.replace("-", "\N{MINUS SIGN}")
 
 

@@ -15,7 +15,7 @@ class TestModel(Step):
     """
 
     kind: ClassVar[str] = "test_model"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``tests.json``."""

@@ -18,7 +18,7 @@ class TestBundle(Step):
     """
 
     kind: ClassVar[str] = "test_bundle"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``tests.json``."""

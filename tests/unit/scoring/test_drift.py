@@ -373,6 +373,9 @@ def test_shifted_features_are_named_with_their_shares(trained):
     shown = " ".join(sentences({**scores, "drift": {**scores["drift"], **drift.model_dump(mode="json")}}))
 
     assert "2 of 2 features are shifted: Iron (60.0 %, 20.0 % in training)." in shown
+    one = find_drift([feature("Iron"), feature("Other")], [0.2, 0.2], np.array([3000, 1000]), N)
+    shown = " ".join(sentences({**scores, "drift": {**scores["drift"], **one.model_dump(mode="json")}}))
+    assert "1 of 2 features is shifted: Iron" in shown
 
 
 def test_rows_of_each_partition_are_shown_and_few_are_hidden():

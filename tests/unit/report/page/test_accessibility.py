@@ -8,13 +8,16 @@ from typing import Any, Final
 
 import pytest
 
+from mlho.model.bundle import load_bundle
 from mlho.report.dossier.document import make_dossier
-from mlho.report.page.html import render_dossier, render_html
+from mlho.report.page.html import render_changes, render_dossier, render_evaluation, render_html
 from mlho.report.result import Result
 from mlho.store.keys import run_key
 from mlho.store.local import LocalStore
+from scheduler.cli.evaluation.compare import comparison_page
 from scheduler.site.pages import INDEX, write_site
 from tests.builders import make_tables, run_inline, write_tables
+from tests.unit.external.test_evaluation import evaluated
 from tests.unit.report.sample_result import sample_result
 from tests.unit.scheduler.runs.test_site import plant_night
 
@@ -22,7 +25,21 @@ BROWSER: Final = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 PHONE, DESKTOP = 390, 1280
-PAGES: Final = ("report", "association", "dossier", "site", "model")
+PAGES: Final = (
+    "report",
+    "association",
+    "dossier",
+    "site",
+    "model",
+    "evaluation",
+    "comparison",
+    "changes",
+)
+CHANGES: Final = (
+    "Changes in the tables",
+    ("Month", "Code", "Description", "Change", "Before", "After"),
+    [("2015-10", "DX10:000007", "Coronary artery disease", "begins", "0.00 %", "6.91 %")] * 30,
+)
 
 pytestmark = pytest.mark.skipif(
     BROWSER is None and "CI" not in os.environ,
@@ -32,7 +49,10 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Return the report and the dossier of a run, a report without index dates, and the site of a store with scoring runs."""
+    """Return the pages of a run, of an evaluation of its bundle, of a study, and a report without index dates.
+
+    The page of variants has the template and the kinds of tables of the comparison.
+    """
     folder = tmp_path_factory.mktemp("pages")
     store = LocalStore(folder / "store")
     run = run_inline(write_tables(folder / "data", make_tables(200, seed=5)), store).finished.run_id
@@ -40,13 +60,21 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     sample = sample_result(n_features=12, n_iterations=3, predictive=False, warnings=["The cohort is small."])
     (folder / "association.html").write_text(render_html(sample), encoding="utf-8")
     (folder / "dossier.html").write_text(render_dossier(make_dossier(run, result, {})), encoding="utf-8")
+    (folder / "changes.html").write_text(
+        render_changes("tables", ["2015-10: 2 codes begin"], [CHANGES]), encoding="utf-8"
+    )
+    compared = comparison_page(str(store.root), (run, "a"), (run, "b"))
+    (folder / "comparison.html").write_text(compared, encoding="utf-8")
+    bundle = load_bundle(store.root / run_key(run, "bundle"))
+    others = write_tables(folder / "others", make_tables(200, seed=6))
+    (folder / "evaluation.html").write_text(render_evaluation(evaluated(bundle, others)), encoding="utf-8")
     for number in range(6):
         plant_night(store, number, bundle=result.final_model.bundle_digest)
     write_site(store)
     return {
         "report": store.path(run_key(run, "report.html")),
         "association": folder / "association.html",
-        "dossier": folder / "dossier.html",
+        **{name: folder / f"{name}.html" for name in ("dossier", "changes", "comparison", "evaluation")},
         "site": store.path(INDEX),
         "model": next((store.root / "site").glob("model-*.html")),
     }
@@ -70,6 +98,9 @@ def browser() -> Iterator[Any]:
         ("report", PHONE),
         ("association", DESKTOP),
         ("dossier", PHONE),
+        ("evaluation", PHONE),
+        ("comparison", PHONE),
+        ("changes", PHONE),
         *((name, width) for name in ("site", "model") for width in (PHONE, DESKTOP)),
     ],
 )
@@ -92,6 +123,23 @@ def test_axe_finds_nothing_serious(browser, pages, name, width):
     serious = [violation for violation in found if violation["impact"] in ("serious", "critical")]
     assert [(violation["id"], violation["nodes"][0]["html"][:200]) for violation in serious] == []
     assert is_within
+
+
+def test_text_is_on_the_left_of_a_column_and_the_dossier_fits_a_phone(browser, pages):
+    """A description is read from the left and a share is compared on the right; no table of the dossier must be moved sideways."""
+    page = browser.new_page(viewport={"width": PHONE, "height": 900}, bypass_csp=True)
+    page.goto(pages["changes"].as_uri())
+    sides = page.evaluate(
+        "[...document.querySelectorAll('thead th')].map(one => getComputedStyle(one).textAlign)"
+    )
+    page.goto(pages["dossier"].as_uri())
+    wider = page.evaluate(
+        "[...document.querySelectorAll('.scroll')].map(one => one.scrollWidth - one.clientWidth).filter(by => by > 0)"
+    )
+    page.close()
+
+    assert sides == ["left"] * 4 + ["right"] * 2
+    assert wider == []
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -10,7 +10,15 @@ from mlho.report.figures.findings import chart_labels
 from mlho.report.page.cells import feature_row
 from mlho.report.result import FeatureResult, OddsRatio
 from mlho.report.svg import charts, curves
-from mlho.report.svg.canvas import WIDE_WIDTH, Scale, fitted_text, linear_ticks, log_ticks, text_width
+from mlho.report.svg.canvas import (
+    WIDE_WIDTH,
+    Scale,
+    fitted_text,
+    linear_ticks,
+    log_ticks,
+    text_width,
+    tick_label,
+)
 from mlho.report.svg.charts import Row
 from mlho.report.svg.curves import mean_curve, value_at
 from mlho.report.svg.timeline import DayValue, timeline
@@ -24,6 +32,13 @@ def test_a_log_scale_puts_one_in_the_middle_of_its_inverse_bounds():
 
     assert scale.at(1.0) == pytest.approx(50.0)
     assert scale.at(100.0) == 100.0
+
+
+def test_ticks_have_thousands_separators():
+    """Counts of rows on the site are read as in the tables next to them."""
+    written = [tick_label(value) for value in (0.0, 0.25, -0.05, 800.0, 1_200.0, 2_500_000.0)]
+
+    assert written == ["0", "0.25", "\N{MINUS SIGN}0.05", "800", "1,200", "2,500,000"]
 
 
 def test_ticks_are_round_and_within_the_bounds():
