@@ -137,10 +137,7 @@ def test_the_planted_hazard_ratios_are_in_their_intervals(result):
         assert ratio.low < ratio.per_unit < ratio.high
         assert ratio.p_value < 1e-4
     assert page.count('id="times-hazards"') == 1
-    assert (
-        "The same weights apply to the numbers of samples in groups, in probability bins and at thresholds."
-        in page
-    )
+    assert "those in groups and periods the weights estimated in each of them." in page
 
 
 def test_every_candidate_finds_the_planted_hazards(result):
