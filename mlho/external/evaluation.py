@@ -246,6 +246,12 @@ def _warnings(bundle: Bundle, spec: TrainingSpec, scored: ScoredCohort) -> list[
             f"The outcome is the column {spec.cohort.outcome!r}; the bundle was trained for {bundle.document.outcome!r}. Check that both mean "
             "the same."
         )
+    if (horizons := bundle.document.horizons) is not None:
+        found.append(
+            f"If samples that were censored before {plural(horizons[0].days, 'day')} are left out, the share with the outcome, observed over expected, positive "
+            "predictive value and net benefit are too high, most of all in groups and periods with a short follow-up. Their differences and trends need not be "
+            "differences in performance."
+        )
     trained = bundle.document.training
     before = None if trained is None else trained.without_events
     share = scored.n_without_events / scored.cohort.n_samples

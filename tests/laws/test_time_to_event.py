@@ -207,7 +207,7 @@ def test_the_bundle_gives_the_risk_at_each_horizon(bundle):
     assert [selftest.id for selftest in bundle.run_tests(measured=False) if not selftest.passed] == []
 
 
-def test_labels_without_censored_samples_do_not_lead_to_a_recalibration(bundle, tmp_path):
+def test_labels_without_censored_samples_do_not_lead_to_a_recalibration(bundle, result, tmp_path):
     """On its own patients, a correct risk looks too low against labels of 0 and 1 that leave out the censored samples. The evaluation says so and advises no
     recalibration, which would be refused."""
     status = PLANTED.status_at(HORIZONS[0])
@@ -223,6 +223,10 @@ def test_labels_without_censored_samples_do_not_lead_to_a_recalibration(bundle, 
     assert evaluation.advice.action == "hold"
     assert "overstate the risk up to 180 days" in evaluation.advice.reason
     assert any("cannot be assessed (labels of 0 and 1" in sentence for sentence in evaluation.summary)
+    assert evaluation.figures["youden/ppv"].value > result.headline["youden/ppv"].mean
+    assert any(
+        "positive predictive value and net benefit are too high" in text for text in evaluation.warnings
+    )
 
 
 def test_neither_partitions_nor_the_order_of_rows_show(home, tmp_path):
