@@ -164,7 +164,7 @@ def estimate(
     plan = plan_run(spec.spec, manifest, n_blocks=-(-n_samples // _BLOCK_PATIENTS), n_samples=n_samples)
     by_rows = {"n_samples": n_rows, "n_events": 0 if is_shared else rows.events.n_rows}
     is_by_fold = any(task.kind == "run_fold" for task in plan.values())
-    seconds = stage_seconds(spec.spec, **by_rows, is_by_fold=is_by_fold)
+    seconds = stage_seconds(spec.spec, n_samples=n_rows, n_events=rows.events.n_rows, is_by_fold=is_by_fold)
     stages, on_one_core = [], 0.0
     for stage in ReadyTasks(plan, {}).by_stage():
         if is_shared and stage.name in _ENCODING:

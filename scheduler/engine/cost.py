@@ -23,6 +23,14 @@ _TREE_LEVEL: Final = 1.5e-10  # level of a tree
 _PENALTY: Final = 1e-7  # penalty of the elastic net
 _BAG: Final = 1.5e-6  # bag of the EBM, which stops early, before a thousand rounds
 _EBM_ROUNDS: Final = 1_000
+# Selection with sequences, per training sample: a pair of codes that the sample has, a candidate pair, a candidate in a pick of
+# the ranking, and a duration of a candidate. CPU seconds of 3,000 to 12,000 samples with 25 to 200 events of 300 or 600 codes,
+# if a sample has ``_CELLS_A_ROW`` codes per event.
+_PAIR: Final = 2e-8
+_CANDIDATE: Final = 4e-9
+_CANDIDATE_PICK: Final = 4.3e-11
+_DURATION: Final = 1e-7
+_BESIDE_CHANCE: Final = 3  # selections of an iteration: by the outcome, of shadows, and by permuted labels
 # Fixed costs, independent of the number of samples: per level of a tree, and per feature under a weak penalty,
 # which needs many rounds.
 _LEVEL_SECONDS: Final = 1e-3
@@ -102,11 +110,13 @@ def stage_seconds(spec: TrainingSpec, *, n_samples: int, n_events: int, is_by_fo
     is_consensus = spec.final.features == "consensus"
     model = consensus_seconds(spec, n_samples) if is_consensus else model_seconds(spec, n_samples)
     is_beside = is_by_fold or is_consensus
+    of_learning, of_model = _sequence_seconds(spec, n_samples=n_samples, n_events=n_events)
+    learning, model = learning_seconds(spec, n_samples) + of_learning, model + of_model
     return {
         "encode": n_events / _READ_ROWS_A_SECOND,
         "pack": n_events / _PACKED_ROWS_A_SECOND,
         # Folds of the final model that are tasks run in parallel with those of the iterations.
-        "learn": learning_seconds(spec, n_samples) + (model if is_beside else 0.0) + STAGE_SECONDS,
+        "learn": learning + (model if is_beside else 0.0) + STAGE_SECONDS,
         "model": (0.0 if is_beside else model) + STAGE_SECONDS,
     }
 
@@ -170,6 +180,24 @@ def guess_rows(files: Iterable[tuple[str, int]]) -> int:
 def guess_samples(n_events: int) -> int:
     """Estimate the number of samples that cohort rules make, before they are applied: one patient per hundred events."""
     return n_events // _EVENTS_A_PATIENT
+
+
+def _sequence_seconds(spec: TrainingSpec, *, n_samples: int, n_events: int) -> tuple[float, float]:
+    """Return the additional seconds of sequences in all iterations, and in the final model."""
+    asked, validation = spec.features.sequences, spec.validation
+    if asked is None:
+        return 0.0, 0.0
+    n_codes = n_events * _CELLS_A_ROW / max(1, n_samples)
+    of_ranking = _CANDIDATE + _CANDIDATE_PICK * spec.selection.n_features
+    of_candidate = of_ranking + _DURATION * len(asked.durations or ())
+    a_sample = n_codes**2 * _PAIR + asked.max_candidates * of_candidate
+    n_train = n_samples * (1 - validation.test_fraction)
+    of_folds = validation.folds - 1 if spec.selection.scope == "fold" else 0
+    n_learning = validation.iterations * n_train * (_BESIDE_CHANCE + of_folds)
+    n_model: float = n_samples * (1 + of_folds)
+    if spec.final.features == "consensus":
+        n_model = len(held_out_together(validation)) * (validation.iterations * n_train + n_samples)
+    return n_learning * a_sample, n_model * a_sample
 
 
 def _fits(candidate: Candidate, n_features: int, n_train: int) -> float:

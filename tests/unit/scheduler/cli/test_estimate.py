@@ -15,7 +15,7 @@ from scheduler.cli.estimate import (
     outcome_window_sentences,
     sample_size_of,
 )
-from scheduler.engine.cost import learning_seconds, model_seconds
+from scheduler.engine.cost import learning_seconds, model_seconds, stage_seconds
 from scheduler.engine.manifest import make_manifest
 from scheduler.engine.plan import Manifest
 from tests.builders import make_spec, make_tables, write_tables
@@ -81,6 +81,51 @@ def test_the_estimate_has_cpu_hours_and_stored_bytes():
     assert hours[0] == hours[1]
     assert hours[0].endswith("GB")
     assert " core hours, and up to " in hours[0]
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "n_events", "n_features", "sequences", "learn", "model"),
+    [
+        (3_000, 75_000, 50, {}, 0.31, 0.22),
+        (3_000, 75_000, 200, {}, 0.58, 0.42),
+        (3_000, 300_000, 50, {}, 1.04, 0.66),
+        (12_000, 1_200_000, 50, {}, 3.40, 2.10),
+        (3_000, 300_000, 50, {"durations": ["mean"]}, 6.68, 3.95),
+    ],
+)
+def test_sequences_take_the_measured_time_within_a_factor_of_two(
+    n_samples, n_events, n_features, sequences, learn, model
+):
+    """The additional seconds of sequences are about those measured for one iteration with two folds, and for the final model."""
+
+    def seconds(changes):
+        stated = {
+            "validation.iterations": 1,
+            "validation.folds": 2,
+            "selection.nFeatures": n_features,
+            **changes,
+        }
+        spec = make_spec(stated).spec
+        return stage_seconds(spec, n_samples=n_samples, n_events=n_events, is_by_fold=False)
+
+    plain, ordered = seconds({}), seconds({"features.sequences": sequences})
+
+    for stage, measured in (("learn", learn), ("model", model)):
+        added = ordered[stage] - plain[stage]
+        assert measured / 2 <= added <= measured * 2
+
+
+def test_sequences_of_a_shared_encoding_are_counted():
+    """A run that shares an encoding of another still selects its own sequences."""
+    tables = {name: (InputFile(key=name, size=1000, version="0"),) for name in ("events", "labels")}
+    rows = Rows(RowCount(10_000, "counted"), RowCount(2_000_000, "counted"))
+    spec = make_spec({"features.sequences": {}})
+
+    def of_learning(*, is_shared: bool) -> float | None:
+        found = estimate(spec, Manifest(tables), rows, n_workers=1, is_shared=is_shared)
+        return {stage.stage: stage.seconds for stage in found.stages}["learn"]
+
+    assert of_learning(is_shared=True) == of_learning(is_shared=False)
 
 
 BY_RULES = {
