@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mlho.encoding.cohort.calendar import CALENDAR, calendar_values
 from mlho.encoding.cohort.demographics import CategoryCode, DemographicsEncoder, NumberCode, is_absent
-from mlho.encoding.cohort.join import OLDEST_YEARS, ages_at, odd_age_warnings
+from mlho.encoding.cohort.join import OLDEST_YEARS, ages_at, before_birth_warnings, odd_age_warnings
 from mlho.encoding.cohort.labels import read_births
 from mlho.encoding.cohort.levels import OTHER
 from mlho.encoding.cohort.persons import AGE, BIRTH_COLUMNS
@@ -107,13 +107,27 @@ def lost_values(
         if isinstance(code, CategoryCode) and code.name in names_of(frame):
             given = [value for value in values_of(frame, code.name) if not is_absent(value)]
             found.append(unseen_in_words(code, given, np.ones(len(given), np.int64)))
-        elif isinstance(code, NumberCode) and code.name == AGE and AGE in names_of(frame):
-            n_odd = sum(
-                isinstance(age, Real) and not 0 <= float(age) <= OLDEST_YEARS and not is_absent(age)
-                for age in values_of(frame, AGE)
-            )
-            found += odd_age_warnings(n_odd, "row", 0)
+        elif isinstance(code, NumberCode) and code.name == AGE:
+            found += _impossible_ages(samples, frame)
     return [sentence for sentence in found if sentence]
+
+
+def _impossible_ages(samples: Samples, frame: Frame) -> list[str]:
+    """Return the warnings about ages, as given or counted from the birth."""
+    if AGE in names_of(frame):
+        n_odd = sum(
+            isinstance(age, Real) and not 0 <= float(age) <= OLDEST_YEARS and not is_absent(age)
+            for age in values_of(frame, AGE)
+        )
+        return odd_age_warnings(n_odd, "row", 0)
+    patients = patient_texts(frame, where=DEMOGRAPHICS_FRAME)
+    births = _births_of(samples, patients, _births(frame))[samples.patient_of]
+    ages = ages_at(samples.index_us, births)
+    is_before = (births != NO_DATE) & np.isnan(ages)
+    return [
+        *odd_age_warnings(int((ages > OLDEST_YEARS).sum()), "sample", 0),
+        *before_birth_warnings(int(is_before.sum()), 0),
+    ]
 
 
 def unseen_in_words(code: CategoryCode, values: Sequence[object], n_rows: NDArray[Any]) -> str:

@@ -99,6 +99,10 @@ def lost_rows(encoded: EncodedEvents) -> list[str]:
             got=f"{plural(n_unreadable, 'row')} of other text",
             remedy="Convert the column 'time', for example with pandas.to_datetime(events['time'], format='%d.%m.%Y').",
         )
+    if not ledger.rows_in:
+        return [
+            "The events have no row: every patient is scored as one without events. Check the query that reads them."
+        ]
     found = ledger.warnings(intended=_ASKED_FOR)
     if ledger.rows_in and not ledger.rows_used and not found:
         cause = ledger.largest_rule

@@ -14,9 +14,9 @@ from scheduler.cli.help import DELETE_ABOUT, PRUNE_ABOUT
 from scheduler.cli.listing import RUN_HELP, existing_store
 from scheduler.cli.options import Commands, DeleteOptions, PruneOptions, RemovalOptions, positive
 from scheduler.cli.results.site import renew
-from scheduler.runs.channels import kept_runs
 from scheduler.runs.deletion import Deletion, delete_runs
 from scheduler.runs.garbage import store_time
+from scheduler.runs.origin import kept_with_origins
 from scheduler.runs.retention import expired_runs
 from scheduler.runs.stored import StoredRun, find_run, stored_runs
 
@@ -71,7 +71,7 @@ def _prune(options: PruneOptions) -> int:
 
 def _without_promoted(store: Store, runs: Sequence[StoredRun]) -> list[StoredRun]:
     """Return the runs that no channel needs. State why the others are kept."""
-    kept = kept_runs(store) if runs else {}
+    kept = kept_with_origins(store) if runs else {}
     for run in runs:
         if run.run_id in kept:
             terminal.print_note(f"Kept run {run.run_id} ({run.name}): {kept[run.run_id]}.")

@@ -71,7 +71,7 @@ def promote(
 ) -> Change:
     """Make the bundle of a finished training run the model of a channel.
 
-    Nothing is written if it already is.
+    If it already is, only a damaged copy of the bundle is replaced.
 
     Parameters
     ----------
@@ -104,6 +104,7 @@ def promote(
             keep_signature(store, bundle, signer)
         _check_signature(store, bundle)
         if current.head is not None and current.head.bundle == bundle.digest:
+            keep_model(store, bundle)  # a damaged copy is repaired
             return Change(current.head, is_new=False)
         gates = checked_gates(store, run, force=force, compare=compare)
         n_passed = _count_passed_tests(bundle, test, where=f"run {run.run_id} ({run.name})")
@@ -238,6 +239,8 @@ def keep_signature(store: Store, bundle: PinnedBundle, signer: Signer) -> None:
             check_signatures(bundle.files, before, key, where=bundle.digest)
             return
     signature = signer(bundle.files)
+    if key is not None:  # a refused promotion keeps no signature
+        check_signatures(bundle.files, [signature], key, where=f"bundle {bundle.digest}")
     name = hashlib.sha256(signature).hexdigest()
     store.put_if_absent(signature_prefix(bundle.digest) + name, signature)
 

@@ -9,8 +9,9 @@ from mlho.errors import SpecError
 from mlho.protocol.documents import ATTEMPTS
 from mlho.store.base import Store
 from mlho.store.keys import RUNS, run_key, uses_prefix
-from scheduler.runs.channels import KEPT_ENTRIES, kept_runs
+from scheduler.runs.channels import KEPT_ENTRIES
 from scheduler.runs.garbage import GRACE, Collected, collect, store_time
+from scheduler.runs.origin import kept_with_origins
 from scheduler.runs.record import RECORD, RunRecord, RunState, read_record, swap_record, used_tasks
 from scheduler.runs.stored import RECALIBRATION, StoredRun, stored_runs
 
@@ -51,7 +52,7 @@ def delete_runs(
     grace : timedelta
         Age from which an artifact may be removed.
     kept : mapping of str to str, optional
-        Ids of runs that must stay, with the reason; by default those of the newest entries of channels.
+        Ids of runs that must stay, with the reason; by default those of the newest entries of channels, and those that they recalibrated.
     """
     now = store_time(store)
     present = stored_runs(store, now=now)
@@ -62,7 +63,7 @@ def delete_runs(
             f"run {active[0].run_id} ({active[0].name}): a process is running it. Stop it, or cancel it (mlho cancel "
             f"{active[0].run_id}); if it was killed, wait five minutes."
         )
-    _refuse_promoted(kept_runs(store) if kept is None else kept, wanted_ids)
+    _refuse_promoted(kept_with_origins(store) if kept is None else kept, wanted_ids)
     to_delete = [run for run in present if run.run_id in wanted_ids or run.state is RunState.DELETING]
     ids = {run.run_id for run in to_delete} | _half_deleted(store)
     files = [obj for run in sorted(ids) for obj in store.objects(f"{RUNS}/{run}/")]

@@ -6,12 +6,12 @@ from typing import Any
 
 import yaml
 
-from mlho.errors import ArtifactNotFound, SpecError
+from mlho.errors import ArtifactNotFound, ChannelDamaged, SpecError
 from mlho.spec.scoring import CHANNEL_BUNDLE, RUN_BUNDLE, BundleSource
 from mlho.spec.training import RunSpec, parse_spec
 from mlho.store.base import Store
 from mlho.store.keys import run_key
-from scheduler.runs.channels import ChannelEntry, checked_name, live_entry
+from scheduler.runs.channels import ChannelEntry, checked_name, kept_runs, live_entry
 from scheduler.runs.stored import RECALIBRATION
 
 _MAX_DIGITS = 10  # of the number of an entry
@@ -35,6 +35,34 @@ def run_of(source: BundleSource, store: Store) -> str | None:
     if source.uri.startswith(RUN_BUNDLE):
         return source.uri.removeprefix(RUN_BUNDLE)
     return entry_at(source.uri, store).run if source.uri.startswith(CHANNEL_BUNDLE) else None
+
+
+def kept_with_origins(store: Store) -> dict[str, str]:
+    """Return the runs that retention keeps, by id, with the reason: those of channels, and those that they recalibrated.
+
+    Evaluations of a recalibration need the run of its model: its tables, to name labels that the model was trained on, and its
+    specification, to train again.
+    """
+    kept = kept_runs(store)
+    left = list(kept)
+    while left:
+        run = left.pop()
+        origin = _recalibrated_run(run, store)
+        if origin is not None and origin not in kept:
+            kept[origin] = f"run {run} recalibrates its model, and {kept[run]}"
+            left.append(origin)
+    return kept
+
+
+def _recalibrated_run(run: str, store: Store) -> str | None:
+    """Return the run whose model a run recalibrates; ``None`` for other runs, and if its specification is missing or damaged."""
+    try:
+        document = yaml.safe_load(store.get(run_key(run, "spec.yaml")))
+        if document["kind"] != RECALIBRATION:
+            return None
+        return run_of(BundleSource(uri=document["spec"]["bundle"]["uri"]), store)
+    except (ArtifactNotFound, ChannelDamaged, SpecError, yaml.YAMLError, LookupError, TypeError):
+        return None
 
 
 def known_files(

@@ -220,7 +220,7 @@ def _audit(options: AuditOptions) -> int:
         )
     if faults:
         raise ChannelDamaged(
-            f"{'; '.join(faults)}. Find out who changed the store, and restore them from a backup."
+            f"{'; '.join(fault.rstrip('.') for fault in faults)}. Find out who changed the store, and restore them from a backup."
         )
     return 0
 

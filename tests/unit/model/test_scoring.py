@@ -118,7 +118,8 @@ def test_patients_without_events_are_scored(bundle_folder):
     """Patients without any event are scored as rows of zeros."""
     bundle = load_bundle(bundle_folder)
 
-    scores = bundle.predict_events(EVENTS.iloc[:0], INDEX)
+    with pytest.warns(UserWarning, match="The events have no row"):
+        scores = bundle.predict_events(EVENTS.iloc[:0], INDEX)
 
     assert scores["probability"].tolist() == [bundle.predict_proba(np.zeros((1, 5)))[0]] * 3
 
@@ -208,8 +209,9 @@ def test_tables_that_do_not_fit_are_refused(events, index, message, bundle_folde
             pd.concat([EVENTS.iloc[:1].assign(code="I-10")] * 100),
             "None of the 100 event rows .* has a code of the bundle",
         ),
+        (EVENTS.iloc[:0], "The events have no row"),
     ],
-    ids=["times of another form", "ids of another form", "codes of another system"],
+    ids=["times of another form", "ids of another form", "codes of another system", "no events"],
 )
 @pytest.mark.parametrize("method", ["predict_events", "explain_events"])
 def test_lost_rows_are_a_warning(method, events, sentence, bundle_folder):
@@ -273,6 +275,19 @@ def test_impossible_ages_are_counted_for_the_caller():
 
     assert found == ["2 rows with an age below 0 or above 150 years: it is used as it is."]
     assert lost_values(encoder, samples, EVENTS, PERSONS.assign(age=[0, 150.0, None])) == []
+
+
+def test_impossible_births_are_counted_for_the_caller():
+    """An age counted from the birth is checked like a given one, and an index date before the birth is named."""
+    encoder = DemographicsEncoder((NumberCode("age", 50.0, True),))
+    samples = samples_of_frame(INDEX, has_dates=True)
+    births = ["1859-01-01", "2021-01-01", None]
+
+    assert lost_values(encoder, samples, EVENTS, PERSONS.assign(birth_date=births)) == [
+        "1 sample with an age below 0 or above 150 years: it is used as it is.",
+        "1 sample with an index date before birth: the age counts as missing there.",
+    ]
+    assert lost_values(encoder, samples, EVENTS, PERSONS.assign(birth_date="1980-01-01")) == []
 
 
 def test_rows_of_other_patients_and_later_rows_are_no_warning(bundle_folder):

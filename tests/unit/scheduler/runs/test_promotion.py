@@ -189,7 +189,7 @@ def test_with_a_key_only_signed_models_are_promoted_and_scored(store, signer, mo
     run = find_run(stored_runs(store), A)
     with pytest.raises(BundleError, match="no valid signature"):
         promote(store, run, "production", author(), signer=wrong, test=passed)
-    assert list(store.keys("channels/")) == []
+    assert list(store.keys("channels/")) == list(store.keys("signatures/")) == []
     entry = promote(store, run, "production", author(), signer=signer, test=passed).entry
 
     assert shown(store).digest == entry.bundle
@@ -384,6 +384,21 @@ def test_a_run_that_a_channel_shows_is_not_deleted(store):
     assert {stored.run_id for stored in stored_runs(store)} == {A, B}
 
 
+def test_the_run_of_a_recalibrated_model_is_not_deleted(store):
+    """Without it, an evaluation of the recalibration would not know which labels its model was trained on."""
+    spec = yaml.safe_load(store.get(run_key(B, "spec.yaml")))
+    spec |= {"kind": "RecalibrationRun", "spec": {"bundle": {"uri": f"run:{A}"}}}
+    store.delete(run_key(B, "spec.yaml"))
+    store.put_if_absent(run_key(B, "spec.yaml"), yaml.safe_dump(spec).encode())
+    runs = {stored.run_id: stored for stored in stored_runs(store)}
+    assert delete_runs(store, [runs[A]], act=False).n_files
+
+    promote(store, runs[B], "production", author(), test=passed)
+
+    with pytest.raises(SpecError, match=f"run {B} recalibrates its model, and channel production shows"):
+        delete_runs(store, [runs[A]], act=True)
+
+
 def test_a_damaged_result_hides_no_other_model(store):
     """The other models are listed, and so is the damaged one if a channel shows it. The damaged result is named."""
     bundle = promoted(store, A).entry.bundle
@@ -399,8 +414,9 @@ def test_a_damaged_result_hides_no_other_model(store):
     ]
 
 
-def test_a_damaged_copy_of_a_model_is_refused_and_replaced_by_a_promotion(store):
-    """Scoring rejects a damaged copy of a model. Promoting the run to another channel replaces the copy."""
+@pytest.mark.parametrize("channel", ["staging", "production"])
+def test_a_damaged_copy_of_a_model_is_refused_and_replaced_by_a_promotion(store, channel):
+    """Scoring rejects a damaged copy of a model. Promoting the run again, to any channel, replaces the copy."""
     digest = promoted(store, A).entry.bundle
     key = model_key(digest, "model/model.json")
     store.delete(key)
@@ -408,7 +424,7 @@ def test_a_damaged_copy_of_a_model_is_refused_and_replaced_by_a_promotion(store)
 
     with pytest.raises(BundleError, match="channel:production"):
         shown(store)
-    promoted(store, A, channel="staging")
+    promoted(store, A, channel=channel)
     assert shown(store).digest == digest
 
 
