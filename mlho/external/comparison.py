@@ -1,5 +1,6 @@
 """Comparison of two training runs: performance, features, specification, rows and codes."""
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -59,9 +60,9 @@ class RunFacts:
     result: Result
     cohort: Cohort
     dictionary: Dictionary
-    probability: NDArray[np.float64] | None
-    """Mean calibrated test probability of each sample by the final classifier, ``NaN`` where none tested it; None for a procedure without
-    such. Shape (n_samples,)."""
+    tests: Sequence[Mapping[str, NDArray[Any]]] | None
+    """For each iteration ``samples`` and their calibrated test probabilities by the final classifier, as ``probability``; None for a procedure
+    without such."""
 
 
 def compare_runs(a: RunFacts, b: RunFacts) -> Comparison:
@@ -145,7 +146,7 @@ def _performance(metric: str, a: Spread, b: Spread) -> PerformanceChange:
 
 def _paired(a: RunFacts, b: RunFacts) -> PairedChange:
     """Compare both runs on the samples that both tested, with one bootstrap of patients for both."""
-    if a.probability is None or b.probability is None:
+    if a.tests is None or b.tests is None:
         return _not_paired("a final model on the consensus has no test probability for each sample")
     if a.cohort.follow_up is not None or b.cohort.follow_up is not None:
         return _not_paired("the outcome is a time to an event, whose status is unknown for censored samples")
@@ -154,8 +155,9 @@ def _paired(a: RunFacts, b: RunFacts) -> PairedChange:
         return _not_paired("the runs share no sample")
     if (a.cohort.outcome[first] != b.cohort.outcome[second]).any():
         return _not_paired("the shared samples have different outcomes in the two runs")
-    tested = ~np.isnan(a.probability[first]) & ~np.isnan(b.probability[second])
-    first, second = first[tested], second[tested]
+    # A mean over more tests is more accurate: each sample has equally many in both runs.
+    n_tests = np.minimum(_times(a)[first], _times(b)[second])
+    first, second, n_tests = (array[n_tests > 0] for array in (first, second, n_tests))
     y, unit = a.cohort.outcome[first], a.cohort.unit_of[first]
     n_with, n_without = (n_distinct(unit[y == outcome]) for outcome in (1, 0))
     if min(n_with, n_without) < FEWEST:
@@ -166,8 +168,31 @@ def _paired(a: RunFacts, b: RunFacts) -> PairedChange:
     return PairedChange(
         n_samples=int(first.size),
         n_patients=n_distinct(a.cohort.patient_of[first]),
-        differences=_differences(y, a.probability[first], b.probability[second], units),
+        differences=_differences(
+            y, _first_tests(a, b, first, n_tests), _first_tests(b, a, second, n_tests), units
+        ),
     )
+
+
+def _times(facts: RunFacts) -> NDArray[np.int64]:
+    """Return the number of iterations that tested each sample."""
+    tested = np.concatenate([np.empty(0, np.int64), *(test["samples"] for test in facts.tests or ())])
+    return np.bincount(tested.astype(np.int64), minlength=facts.cohort.n_samples)
+
+
+def _first_tests(
+    a: RunFacts, b: RunFacts, samples: NDArray[np.int64], n_tests: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the mean probability of these samples of A over ``n_tests`` iterations each, those with a test set of B first."""
+    at_most = np.zeros(a.cohort.n_samples, np.int64)
+    at_most[samples] = n_tests
+    of_b = {_test_set(test) for test in b.tests or ()}
+    tests = sorted(a.tests or (), key=lambda test: (_test_set(test) not in of_b, _test_set(test)))
+    return mean_probability(tests, "probability", len(at_most), at_most=at_most)[samples]
+
+
+def _test_set(test: Mapping[str, NDArray[Any]]) -> bytes:
+    return hashlib.blake2b(test["samples"].tobytes(), digest_size=16).digest()
 
 
 def _not_paired(reason: str) -> PairedChange:
@@ -380,6 +405,10 @@ def _summary(a: RunFacts, b: RunFacts, changes: Changes) -> list[str]:
             f"On {plural(paired.n_samples, 'sample')} tested in both runs, the difference in AUROC (B minus A) is "
             f"{estimate(paired.differences['auroc'], 3)}."
         )
+        if any(change.field == "validation.seed" for change in changes.spec):
+            said.append(
+                "The runs have different seeds: the interval does not include the variation between splits."
+            )
     n_shifted = sum(feature.is_shifted for feature in changes.features)
     said.append(
         f"Stable features: {turnover(changes)}; the odds ratio differs between the runs for {n_shifted or 'none'}."
@@ -387,17 +416,22 @@ def _summary(a: RunFacts, b: RunFacts, changes: Changes) -> list[str]:
     return said
 
 
-def final_probability(
-    result: Result, scores: Iterable[Mapping[str, NDArray[Any]]], n_samples: int
-) -> NDArray[np.float64] | None:
-    """Return the mean test probability of each sample by the final classifier; ``None`` for a final model on the consensus."""
+def final_tests(
+    result: Result, scores: Iterable[Mapping[str, NDArray[Any]]]
+) -> list[Mapping[str, NDArray[Any]]] | None:
+    """Return the test samples of each iteration and their probabilities by the final classifier; ``None`` for a final model on the consensus."""
     if not any(candidate.is_final for candidate in result.candidates):
         return None
-    return mean_probability(scores, result.final_model.classifier, n_samples)
+    name = result.final_model.classifier
+    return [{"samples": test["samples"], "probability": test[name]} for test in scores]
 
 
 def mean_probability(
-    arrays: Iterable[Mapping[str, NDArray[Any]]], classifier: str, n_samples: int
+    arrays: Iterable[Mapping[str, NDArray[Any]]],
+    classifier: str,
+    n_samples: int,
+    *,
+    at_most: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float64]:
     """Return the mean test probability of each sample over iterations.
 
@@ -405,6 +439,8 @@ def mean_probability(
     ----------
     arrays : iterable of mapping
         For each iteration ``samples`` (int, the test samples) and their probabilities by classifier.
+    at_most : int64, shape (n_samples,), optional
+        Number of tests of each sample that count, the first ones. Default: all.
 
     Returns
     -------
@@ -413,8 +449,12 @@ def mean_probability(
     """
     total, times = np.zeros(n_samples), np.zeros(n_samples)
     for iteration in arrays:
-        total[iteration["samples"]] += iteration[classifier]
-        times[iteration["samples"]] += 1
+        samples, probability = iteration["samples"], iteration[classifier]
+        if at_most is not None:
+            counts = times[samples] < at_most[samples]
+            samples, probability = samples[counts], probability[counts]
+        total[samples] += probability
+        times[samples] += 1
     mean = np.full(n_samples, np.nan)
     np.divide(total, times, out=mean, where=times > 0)
     return mean

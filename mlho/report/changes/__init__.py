@@ -79,7 +79,7 @@ class PerformanceChange(Part):
 
 
 class PairedChange(Part):
-    """B minus A on the samples that both runs tested: each with its mean calibrated probability over the iterations that tested it."""
+    """B minus A on the samples that both runs tested: each with its mean calibrated probability over equally many tests."""
 
     n_samples: int
     n_patients: int

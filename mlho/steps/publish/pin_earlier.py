@@ -46,7 +46,7 @@ def facts_of(artifact: Artifact, result: Mapping[str, Any], *, run: str, name: s
     """
     from mlho.encoding.cohort.cohort import Cohort
     from mlho.encoding.events.dictionary import Dictionary
-    from mlho.external.comparison import RunFacts, final_probability
+    from mlho.external.comparison import RunFacts, final_tests
     from mlho.report.digest import result_digest
     from mlho.report.result import Result
 
@@ -59,5 +59,5 @@ def facts_of(artifact: Artifact, result: Mapping[str, Any], *, run: str, name: s
         result=checked_result,
         cohort=cohort,
         dictionary=Dictionary.read(artifact.path("dictionary.arr")),
-        probability=final_probability(checked_result, scores_of(artifact), cohort.n_samples),
+        tests=final_tests(checked_result, scores_of(artifact)),
     )

@@ -75,7 +75,7 @@ def _changes(work: Work, result: "Result") -> "ChangesSince":
     """Compare the run with the earlier one that the specification names."""
     from mlho.arrays import read_arrays
     from mlho.encoding.events.dictionary import Dictionary
-    from mlho.external.comparison import RunFacts, changes_since, final_probability
+    from mlho.external.comparison import RunFacts, changes_since, final_tests
 
     cohort, pinned, earlier_run = open_cohort(work), work.one("earlier"), work.spec.compare_with
     assert earlier_run is not None
@@ -96,7 +96,7 @@ def _changes(work: Work, result: "Result") -> "ChangesSince":
         result=result,
         cohort=cohort,
         dictionary=Dictionary.read(work.one("dictionary").path("dictionary.arr")),
-        probability=final_probability(result, scores, cohort.n_samples),
+        tests=final_tests(result, scores),
     )
     return changes_since(earlier, this_run)
 

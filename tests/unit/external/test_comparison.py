@@ -27,13 +27,14 @@ def without_the_second_code(tables):
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """Return runs in one store: on all records (A), with another seed (A2), without one code (B), and on other patients (C)."""
+    """Return runs in one store: on all records (A), with another seed (A2), with more iterations (A3), without one code (B), and on other patients (C)."""
     place = tmp_path_factory.mktemp("runs")
     local_store = LocalStore(place / "store")
     whole = write_tables(place / "whole", TABLES)
     runs = {
         "A": run_inline(whole, local_store),
         "A2": run_inline(whole, local_store, {"validation.seed": 8}),
+        "A3": run_inline(whole, local_store, {"validation.iterations": 5}),
         "B": run_inline(write_tables(place / "less", without_the_second_code(TABLES)), local_store),
         "C": run_inline(write_tables(place / "others", make_tables(300, seed=4, prefix="q")), local_store),
     }
@@ -95,6 +96,15 @@ def test_another_specification_is_named_by_field(compared):
 
     assert [(field.field, field.a, field.b) for field in comparison.spec] == [("validation.seed", 7, 8)]
     assert comparison.paired.reason is None
+    assert comparison.summary[-2].startswith("The runs have different seeds")
+
+
+def test_more_iterations_are_no_better_model(compared):
+    """The first iterations of both runs are the same. Means over more tests would be more accurate, but say nothing about the models."""
+    paired = compared("A", "A3").paired
+
+    assert {difference.value for difference in paired.differences.values()} == {0.0}
+    assert paired.n_samples == compared("A", "A").paired.n_samples
 
 
 def test_a_field_of_a_specification_is_written_as_in_the_specification():
