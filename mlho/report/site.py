@@ -99,7 +99,8 @@ class PeriodFacts(_Facts):
     n_samples: int | None
     """Null for a small cell."""
     outcome_rate: float | None
-    """Share of the samples with the outcome; null for a small cell."""
+    """Share of the samples with the outcome; null for a small cell, and for none or all: where 1 to 10 are hidden, the periods without any would be
+    most of those shown, and each would state the outcome of all of its patients."""
     auroc: Figure
     observed_expected: Figure
     """Observed number with the outcome, divided by the number expected from the probabilities."""
@@ -306,7 +307,7 @@ def _period_facts(period: Mapping[str, Any], day: dt.date) -> PeriodFacts:
     return PeriodFacts(
         day=day,
         n_samples=n,
-        outcome_rate=None if n is None or positive is None else _share(positive, n),
+        outcome_rate=None if n is None or positive is None or positive in (0, n) else _share(positive, n),
         auroc=_figure(period["figures"].get("auroc")),
         observed_expected=_figure(period["figures"].get("observed_expected")),
     )

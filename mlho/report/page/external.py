@@ -8,6 +8,7 @@ from mlho.report.external import ExternalEvaluation, RecalibrationResult
 from mlho.report.figures import groups, performance
 from mlho.report.figures.figure import Figure
 from mlho.report.page import bias, cells
+from mlho.report.page.header import period
 from mlho.report.page.sections import OPERATING
 from mlho.report.result import Estimate
 
@@ -67,9 +68,9 @@ def facts(evaluation: ExternalEvaluation, new: RecalibrationResult | None = None
         ("Classifier", evaluation.classifier),
         ("Trained for", evaluation.trained_on),
         ("Data", evaluation.data_digest),
-        *([("Index dates", f"{dates.first} to {dates.last}")] if dates else []),
+        *([("Index dates", period(dates))] if dates else []),
         ("Samples without events", words.HIDDEN if share is None else words.percent(share, 0)),
-        ("Codes that the bundle does not know", words.count(evaluation.unknown_codes)),
+        ("Codes that the bundle does not use", words.count(evaluation.unknown_codes)),
     ]
 
 

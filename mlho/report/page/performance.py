@@ -11,6 +11,7 @@ from markupsafe import Markup
 from mlho.report import words
 from mlho.report.site import EvaluatedFacts, Evaluation, Figure, PeriodFacts
 from mlho.report.svg.timeline import DayValue, timeline
+from mlho.spec.types import MIN_CELL
 
 Chart = tuple[str, str, Markup]  # title, how to read it, the chart
 
@@ -59,7 +60,10 @@ _RATIO: Final = Panel[PeriodFacts](
     is_from_zero=False,
 )
 _RATE: Final = Panel[PeriodFacts](
-    "rate", "Share with the outcome", "Of the samples.", lambda period: period.outcome_rate
+    "rate",
+    "Share with the outcome",
+    f"Of the samples. Periods with fewer than {MIN_CELL} samples with the outcome are not shown, so the share in the others is above the mean of all.",
+    lambda period: period.outcome_rate,
 )
 
 

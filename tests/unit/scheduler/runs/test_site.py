@@ -12,6 +12,7 @@ import yaml
 from mlho.report.page.html import render_html
 from mlho.report.page.performance import performance_charts, periods_by_day
 from mlho.report.result import Result
+from mlho.report.site import evaluated_facts
 from mlho.store.keys import evaluation_key, run_key
 from mlho.store.local import LocalStore
 from mlho.store.memory import MemoryStore
@@ -121,6 +122,26 @@ def plant_evaluation(store, name, periods, *, by="month", bundle="1" * 64):
     for file in ("report.html", "recalibrate.yaml"):
         store.put_if_absent(evaluation_key(name, file), b"written by mlho evaluate")
     store.put_if_absent(evaluation_key(name, "evaluation.json"), json.dumps(evaluation).encode())
+
+
+@pytest.mark.parametrize(("n_positive", "rate"), [(0, None), (None, None), (20, 0.1), (200, None)])
+def test_a_period_without_the_outcome_is_hidden_like_one_with_few(n_positive, rate):
+    """Where 1 to 10 are hidden, a chart with the zeros would show an outcome that never occurs."""
+    period = {"period": "2024-01", "n_samples": 200, "n_positive": n_positive, "figures": {}}
+    evaluation = {
+        "bundle_digest": "1" * 64,
+        "outcome": "label",
+        "n_samples": 200,
+        "surveillance": {"period": "month"},
+        "figures": {},
+        "expected": {"training_auroc": None},
+        "advice": {"action": "hold"},
+        "bias": {"groups": [{"periods": [period]}]},
+    }
+
+    (facts,) = evaluated_facts(evaluation, lambda _: False).periods
+
+    assert facts.outcome_rate == rate
 
 
 def plant_store(store, result):
