@@ -35,7 +35,7 @@ from scheduler.runs.channels import Channel, channel_names, inspect_channel
 from scheduler.runs.record import RunState
 from scheduler.runs.stored import MODELS, StoredRun, stored_runs
 
-VERSION: Final = 2  # increase it when the facts change: facts of an earlier version are then read again
+VERSION: Final = 3  # increase it when the facts change: facts of an earlier version are then read again
 MAX_COMPARED: Final = 5  # newest versions of a model that are compared with the previous one
 #: Earlier than any object, so that a run recorded as running is shown as such, whenever the page is written.
 _ANY_TIME: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)

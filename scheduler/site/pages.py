@@ -23,7 +23,7 @@ from scheduler.runs.garbage import GRACE, garbage, store_time
 from scheduler.site.facts import evaluation_facts_key, facts_key, read_site
 
 INDEX: Final = site_key("index.html")
-COMPARISON_VERSION: Final = 1  # increase it when the layout of a comparison page changes
+COMPARISON_VERSION: Final = 2  # increase it when the layout of a comparison page changes
 _MAX_WRITES: Final = 8
 _DIGEST_LENGTH: Final = 16
 
