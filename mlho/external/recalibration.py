@@ -40,14 +40,14 @@ def recalibrate(cohort: Cohort, p: NDArray[np.float64], *, seed: int, n_replicat
     shifted, line_outside = (
         outside_probabilities(cohort, p, correction, seed=seed) for correction in ("intercept", "line")
     )
-    if shifted is None or line_outside is None:
+    if shifted is None:
         return Recalibration(
             shift=lines["in_the_large"],
             intercept=lines["intercept"],
             slope=lines["slope"],
             reason=f"fewer than {FEWEST} patients with or without the outcome",
         )
-    versions = {AS_DELIVERED: p, SHIFTED: shifted, LINE: line_outside}
+    versions = {AS_DELIVERED: p, SHIFTED: shifted} | ({} if line_outside is None else {LINE: line_outside})
     shown = ("brier", "log_loss", *(f"calibration_{name}" for name in _CALIBRATION))
     figures = {
         name: _figures(cohort, version, seed=seed, n_replicates=n_replicates)
@@ -75,7 +75,7 @@ def fit_correction(y: NDArray[np.uint8], p: NDArray[np.float64], correction: Cor
 def outside_probabilities(
     cohort: Cohort, p: NDArray[np.float64], correction: Correction, *, seed: int
 ) -> NDArray[np.float64] | None:
-    """Return probabilities that are each corrected by a fit on other patients; None with fewer than ten patients of a class."""
+    """Return probabilities that are each corrected by a fit on other patients; None with fewer than ten patients of a class, or if a fit fails."""
     positive = cohort.positive_units()
     if min(int(positive.sum()), int((~positive).sum())) < FEWEST:
         return None
@@ -91,12 +91,15 @@ def outside_probabilities(
 
 def _outside(
     y: NDArray[np.uint8], p: NDArray[np.float64], fold: NDArray[np.int8], correction: Correction
-) -> NDArray[np.float64]:
-    """Correct the samples of each fold by a fit on the other folds."""
+) -> NDArray[np.float64] | None:
+    """Correct the samples of each fold by a fit on the other folds. Without a fit, a fold would keep the delivered probabilities: return None."""
     corrected = np.empty_like(p)
     for number in range(N_FOLDS):
         held = fold == number
-        corrected[held] = np.asarray(fit_correction(y[~held], p[~held], correction).apply(p[held]))
+        line = fit_correction(y[~held], p[~held], correction)
+        if line.reason is not None:
+            return None
+        corrected[held] = np.asarray(line.apply(p[held]))
     return corrected
 
 

@@ -28,7 +28,7 @@ class Recalibration(Part):
     """Log-odds become intercept + slope · log-odds."""
     figures: dict[str, dict[str, Estimate]] = Field(default_factory=dict)
     """By version (``as delivered``, ``shifted``, ``intercept and slope``): brier, log_loss, calibration_in_the_large,
-    calibration_slope, calibration_ici."""
+    calibration_slope, calibration_ici. Without the last version if a line cannot be fitted in each fold."""
     reason: str | None = None
     """Why nothing was fitted."""
 

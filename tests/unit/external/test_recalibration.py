@@ -12,8 +12,10 @@ import pyarrow as pa
 import pytest
 import yaml
 
+from mlho.encoding.cohort.cohort import Cohort
 from mlho.errors import SpecError
 from mlho.external.recalibrated import moved_deciles
+from mlho.external.recalibration import LINE, SHIFTED, recalibrate
 from mlho.method.evaluation.calibration import PlattCalibrator
 from mlho.model.bundle import load_bundle
 from mlho.scoring.drift import score_psi
@@ -621,3 +623,24 @@ def test_a_command_that_trains_refuses_a_recalibration(place):
     with pytest.raises(SpecError, match="mlho recalibrate BUNDLE --spec FILE"):
         prepare(spec, where / "later.yaml", LocalStore(where / "store"))
     assert parse_spec((where / "later.yaml").read_text()).digest != spec.digest
+
+
+def test_a_line_that_some_folds_lack_has_no_figures():
+    """Without a relation, the line of some folds would reverse the ranking. As delivered, their patients would hide the effect of the others' correction."""
+    rng = np.random.default_rng(7)
+    n = 600
+    cohort = Cohort(
+        patient_ids=tuple(f"p{number:04d}" for number in range(n)),
+        birth_us=np.full(n, np.iinfo(np.int64).min),
+        patient_of=np.arange(n, dtype=np.int32),
+        index_us=np.arange(n, dtype=np.int64),
+        outcome=(rng.random(n) < 0.1).astype(np.uint8),
+    )
+    related = np.where(cohort.outcome == 1, rng.uniform(0.2, 0.9, n), rng.uniform(0.1, 0.8, n))
+
+    unrelated = recalibrate(cohort, rng.uniform(0.1, 0.9, n), seed=1, n_replicates=20)
+    both = recalibrate(cohort, related, seed=1, n_replicates=20)
+
+    assert LINE not in unrelated.figures
+    assert abs(unrelated.figures[SHIFTED]["calibration_in_the_large"].value) < 0.1
+    assert LINE in both.figures
