@@ -188,10 +188,13 @@ def sample_size_verdict(
             False,
         )
     most = most_parameters(n_patients, share)
-    few = f"This sample supports {most:,} features" if most else "This sample supports no model"
+    few = (
+        f"This sample supports {plural(most, 'feature')}: lower selection.nFeatures, or expect"
+        if most
+        else "This sample supports no model: expect"
+    )
     return SampleVerdict(
-        f"{facts} The sample is too small. {few}: lower selection.nFeatures, or expect calibration and odds ratios to be "
-        "overfitted; the report measures by how much.",
+        f"{facts} The sample is too small. {few} calibration and odds ratios to be overfitted; the report measures by how much.",
         True,
     )
 
