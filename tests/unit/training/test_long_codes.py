@@ -19,6 +19,8 @@ CODE = ("MEDICATION//" + "x" * MAX_CODE_CHARACTERS)[:MAX_CODE_CHARACTERS]
 DESCRIPTION = "A long description " * 50
 PROBLEM = SimpleNamespace(
     codes=[CODE],
+    n_windows=1,
+    window_of=lambda _: 0,
     concepts=SimpleNamespace(descriptions={CODE: DESCRIPTION}),
     spec=SimpleNamespace(features=SimpleNamespace(exclude=None)),
 )
