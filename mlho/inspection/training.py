@@ -48,7 +48,6 @@ from mlho.sources.omop.views import iter_concepts
 from mlho.sources.reading import open_table
 from mlho.spec.cohort import Index
 from mlho.spec.training import TrainingSpec
-from mlho.training.iterations.planned import check_planned_sets
 
 #: Size in bytes up to which a table other than the events is read completely. Of a larger table only the header is read.
 MOST_BYTES: Final = 256 << 20
@@ -236,8 +235,6 @@ def _define(
     found.n_samples = result.cohort.n_samples
     found.samples = _digest_of_samples(result.cohort)
     found.warn([*result.cohort.warnings, *_judge_groups(result.cohort, spec)])
-    if spec.recalibrate is None:
-        found.attempt(lambda: check_planned_sets(spec, result.cohort))
     return result.cohort
 
 

@@ -362,19 +362,6 @@ def test_texts_that_are_no_dates_have_no_form():
     assert np.all(guess_formats(pa.array(["", None], pa.string())) == ((), False))
 
 
-@pytest.mark.parametrize(("iterations", "remedies"), [(3, ["Set validation.iterations to 4."]), (4, [])])
-def test_test_sets_that_a_run_would_refuse_are_an_error(folder, iterations, remedies):
-    """Each of two sites is tested equally often. Without this check, a run stops only after the events are encoded."""
-    changed(folder, "demographics", sex=lambda n, _: "FM"[n % 2])
-    validation = {"split": "site", "splitColumn": "sex", "iterations": iterations, "folds": 3, "seed": 7}
-
-    errors = inspected(folder, {"validation": validation}).errors
-
-    assert [(error.where, error.remedy) for error in errors] == [
-        ("validation.iterations", remedy) for remedy in remedies
-    ]
-
-
 @pytest.mark.parametrize(("n_persons", "warns"), [(2, True), (150, False)], ids=["a site", "persons"])
 def test_a_column_of_persons_that_is_one_of_sites_is_a_warning(folder, n_persons, warns):
     """Persons are counted beside patients, and many patient ids for each person are a warning, because splits go by person."""
