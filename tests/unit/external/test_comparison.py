@@ -99,7 +99,7 @@ def test_another_specification_is_named_by_field(compared):
     assert comparison.summary[-2].startswith("The runs have different seeds")
 
 
-def test_more_iterations_are_no_better_model(compared):
+def test_a_run_with_more_iterations_is_not_called_better(compared):
     """The first iterations of both runs are the same. Means over more tests would be more accurate, but say nothing about the models."""
     paired = compared("A", "A3").paired
 

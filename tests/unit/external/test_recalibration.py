@@ -626,7 +626,7 @@ def test_a_command_that_trains_refuses_a_recalibration(place):
 
 
 def test_a_line_that_some_folds_lack_has_no_figures():
-    """Without a relation, the line of some folds would reverse the ranking. As delivered, their patients would hide the effect of the others' correction."""
+    """Without a relation, the fit fails in some folds. Figures that mix corrected and uncorrected patients would describe no model."""
     rng = np.random.default_rng(7)
     n = 600
     cohort = Cohort(

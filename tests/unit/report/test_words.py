@@ -93,7 +93,7 @@ def test_probabilities_that_are_off_on_average_are_not_called_close(result, larg
 
 
 def test_figures_of_a_small_test_set_are_not_judged_by_the_size_of_the_cohort(result):
-    """With 178 tested samples with the outcome in a split by date, calibration is not assessed, whatever the cohort; with 90, neither is the AUROC."""
+    """In a split by date only tested samples count: with 178 positive ones, calibration is not assessed; with 90, the AUROC has a caution."""
 
     def sentences(kind, *n_positive):
         sets = [

@@ -251,7 +251,7 @@ def test_a_shorter_follow_up_of_a_group_is_no_difference():
 
 
 def test_the_end_of_the_data_is_no_trend():
-    """Later index dates have a shorter follow-up: periods in which nobody is followed to the horizon have no figures, and the others no trend."""
+    """Later index dates have a shorter follow-up. Periods without a patient followed to the horizon have no figures, and the other periods have no trend."""
     found = audit_of_times(1, n=4_000, follow_up_years=lambda quarter: 2.2 - quarter / 4)
     everyone = level(found, "all patients")
 
