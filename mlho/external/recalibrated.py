@@ -144,7 +144,7 @@ def _fit(
             "labels",
             "no correction of the calibration can be fitted",
             expected="both outcomes, in at least ten patients each, and an outcome that becomes more frequent with the probability",
-            got=line.reason
+            got=(line.reason or "").removeprefix("not calibrated: ")
             or "too few patients with or without the outcome, or a fold without such a relation",
             remedy="Recalibrate on more patients, or train another model.",
         )
