@@ -160,10 +160,10 @@ def _plain(spec: TrainingSpec) -> dict[str, Any]:
 
 def _codes(bundle: Bundle, scored: ScoredCohort, min_cell: int) -> CodeDrift:
     """Return the codes that are new or have vanished, without new ones of fewer samples than may be shown."""
-    training = bundle.document.training
+    training, cohort = bundle.document.training, scored.cohort
     listed, others = split_codes(training, scored.samples_by_code)
     shown = {code: n for code, n in others.items() if n >= min_cell}
-    return find_code_drift(training, listed, shown, scored.cohort.n_samples)
+    return find_code_drift(training, listed, shown, cohort.n_samples, n_patients=cohort.n_patients)
 
 
 def _share_without_events(scored: ScoredCohort, min_cell: int) -> float | None:

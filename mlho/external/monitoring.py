@@ -115,9 +115,8 @@ def findings_of(
     unassessed: str | None,
 ) -> Findings:
     """Return the evidence for the advice: during an alarm the AUROC since the loss began, otherwise that of all samples."""
-    implied, training = expected.auroc, bundle.document.training
+    implied, training, cohort = expected.auroc, bundle.document.training, scored.cohort
     if surveillance.since is not None:
-        cohort = scored.cohort
         recent = _period_of(cohort, surveillance.period) >= np.datetime64(surveillance.since)
         recent_auroc = auroc_estimate(
             cohort.outcome[recent], scored.probability[recent], groups=cohort.unit_of[recent]
@@ -126,7 +125,12 @@ def findings_of(
         implied = expected_performance(scored.probability[recent], bundle.document).auroc
     features = bundle.document.features
     drift = find_drift(
-        features, shares_in_training(features, training), scored.present, scored.cohort.n_samples
+        features,
+        shares_in_training(features, training),
+        scored.present,
+        cohort.n_samples,
+        n_patients=cohort.n_patients,
+        n_training=None if training is None else training.n_samples,
     )
     return Findings(
         trained=expected.training_auroc,
@@ -139,7 +143,7 @@ def findings_of(
         slope=recalibration.slope,
         log_loss=_gains(recalibration),
         unassessed=unassessed,
-        few=few_for_auroc(Samples(scored.cohort.n_samples, int(scored.cohort.outcome.sum()))),
+        few=few_for_auroc(Samples(cohort.n_samples, int(cohort.outcome.sum()))),
     )
 
 

@@ -4,14 +4,18 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from mlho.errors import DataError, listed, plural
+from mlho.model.parts import TrainingSamples
 from mlho.report.result import LedgerSummary
 from mlho.scoring.account import AlertSummary
+from mlho.scoring.drift import is_beyond_chance
 from mlho.spec.types import MIN_CELL
 
 #: Allowed difference between the shares of samples without events, as a fraction of all samples.
 MARGIN: Final = 0.2
 #: Largest plausible ratio of the alert rates of scoring and training, in either direction.
 _FACTOR: Final = 2.0
+#: Largest error of the share of training samples without events, which is rounded.
+_ROUNDING: Final = 0.005
 #: With at least this many samples with events, chance cannot explain that none has a code of the bundle.
 _MIN_WITH_EVENTS: Final = 100
 #: With at least this many event rows, chance cannot explain a small share of used rows.
@@ -20,16 +24,24 @@ _N_NAMED: Final = 5
 
 
 def check_empty_samples(
-    n_empty: int, n_samples: int, training_share: float | None, ledger: LedgerSummary, *, allows: bool
+    n_empty: int,
+    n_samples: int,
+    training: TrainingSamples | None,
+    ledger: LedgerSummary,
+    *,
+    n_patients: int,
+    allows: bool,
 ) -> str | None:
-    """Return a warning if far more samples than in training have no usable event.
+    """Return a warning if far more samples than in training have no usable event, beyond chance.
 
     Parameters
     ----------
     n_empty, n_samples : int
         Samples without any used event in the bundle's windows, and all samples.
-    training_share : float or None
-        Share of such samples in training; None: unknown, and nothing is checked.
+    training : TrainingSamples or None
+        With the share of such samples in training; None: unknown, and nothing is checked.
+    n_patients : int
+        Patients of the samples (:func:`mlho.scoring.drift.is_beyond_chance`).
     allows : bool
         Whether the specification allows it (``checks.emptySamples: warn``).
 
@@ -40,13 +52,18 @@ def check_empty_samples(
 
     Examples
     --------
-    >>> ledger = LedgerSummary(rows_in=9, rows_used=1, rules=[])
-    >>> check_empty_samples(70, 100, 0.5, ledger, allows=True) is None
+    >>> ledger, training = LedgerSummary(rows_in=9, rows_used=1, rules=[]), TrainingSamples(without_events=0.5, alert_rates={})
+    >>> check_empty_samples(70, 100, training, ledger, n_patients=100, allows=True) is None
     True
-    >>> check_empty_samples(71, 100, 0.5, ledger, allows=True)
+    >>> check_empty_samples(71, 100, training, ledger, n_patients=100, allows=True)
     '71 of 100 samples have no usable event (71 %; 50 % in training); 1 of 9 event rows were used.'
     """
-    if training_share is None or n_empty <= round((training_share + MARGIN) * n_samples, 6):
+    training_share = None if training is None else training.without_events
+    if training is None or training_share is None:
+        return None
+    if n_empty <= round((training_share + MARGIN) * n_samples, 6) or not is_beyond_chance(
+        n_empty / n_samples, training_share + _ROUNDING, n_patients, training.n_samples
+    ):
         return None
     got = (
         f"{n_empty:,} of {n_samples:,} samples have no usable event ({100 * n_empty / n_samples:.0f} %; "
@@ -162,17 +179,19 @@ def unseen_in_partitions(names: Sequence[str], warnings: Sequence[Sequence[str]]
     return [f"{where}: {sentence}" for sentence in found[0][1]]
 
 
-def alert_warnings(alerts: Sequence[AlertSummary], n_samples: int) -> list[str]:
-    """Return a warning for each threshold whose alert rate differs from training by more than a factor of two.
+def alert_warnings(
+    alerts: Sequence[AlertSummary], n_samples: int, *, n_patients: int, n_training: int | None
+) -> list[str]:
+    """Return a warning for each threshold whose alert rate differs from training by more than a factor of two, beyond chance.
 
-    Fewer than ``MIN_CELL`` alerts, both observed and expected, are not evidence.
+    Fewer than ``MIN_CELL`` alerts, both observed and expected, are not shown.
 
     Examples
     --------
     >>> alerts = [AlertSummary(rule="youden", value=0.3, alerts=60, training_rate=0.1)]
-    >>> alert_warnings(alerts, 200)
+    >>> alert_warnings(alerts, 200, n_patients=200, n_training=5000)
     ['Threshold youden: 30.0 % of the samples are flagged, compared with 10.0 % in training.']
-    >>> alert_warnings(alerts, 300)
+    >>> alert_warnings(alerts, 300, n_patients=300, n_training=5000)
     []
     """
     found = []
@@ -182,7 +201,8 @@ def alert_warnings(alerts: Sequence[AlertSummary], n_samples: int) -> list[str]:
         expected = alert.training_rate * n_samples
         if max(alert.alerts, expected) < MIN_CELL:
             continue
-        if alert.alerts > _FACTOR * expected or _FACTOR * alert.alerts < expected:
+        is_far = alert.alerts > _FACTOR * expected or _FACTOR * alert.alerts < expected
+        if is_far and is_beyond_chance(alert.alerts / n_samples, alert.training_rate, n_patients, n_training):
             found.append(
                 f"Threshold {alert.rule}: {100 * alert.alerts / n_samples:.1f} % of the samples are flagged, compared with "
                 f"{100 * alert.training_rate:.1f} % in training."

@@ -15,6 +15,7 @@ from mlho.report.monitoring import CodeDrift, CodeShift
 from mlho.spec.features import Features
 
 #: Minimum number of samples with a new code, or expected with a vanished one. If 30 are expected and none is found, chance is ruled out (e⁻³⁰).
+#: The samples of a patient are alike: where patients have several, the numbers are scaled to one for each patient.
 MIN_SAMPLES: Final = 30
 #: Share of the samples at which a new or a vanished code gives a warning: rarer codes come and go with each edition of a code system.
 COMMON: Final = 0.01
@@ -49,7 +50,12 @@ def split_codes(
 
 
 def find_code_drift(
-    training: TrainingSamples | None, listed: NDArray[np.int64], others: Mapping[str, int], n: int
+    training: TrainingSamples | None,
+    listed: NDArray[np.int64],
+    others: Mapping[str, int],
+    n: int,
+    *,
+    n_patients: int,
 ) -> CodeDrift:
     """Compare the codes of the events with those of training.
 
@@ -58,7 +64,7 @@ def find_code_drift(
     listed : int64, shape (n_codes,)
         Samples with each code of its vocabulary.
     others : mapping of code to int
-        Samples with each other code.
+        Samples with each other code, of ``n``, which belong to ``n_patients``.
     """
     if training is None or training.codes is None:
         return CodeDrift(reason="the bundle does not have the codes of training")
@@ -67,12 +73,12 @@ def find_code_drift(
     vanished = [
         CodeShift(code=code, training=p, now=0.0)
         for (code, p), count in zip(shares, listed.tolist(), strict=True)
-        if count == 0 and p * n >= MIN_SAMPLES
+        if count == 0 and p * n_patients >= MIN_SAMPLES
     ]
     new = [
         CodeShift(code=code, training=known.floor, now=round(count / n, 4))
         for code, count in others.items()
-        if _is_new(count, n, known.floor)
+        if _is_new(count / n, n_patients, known.floor)
     ]
     vanished.sort(key=lambda shift: (-shift.training, shift.code))
     new.sort(key=lambda shift: (-shift.now, shift.code))
@@ -85,10 +91,9 @@ def find_code_drift(
     )
 
 
-def _is_new(count: int, n: int, floor: float) -> bool:
-    if count < MIN_SAMPLES:
+def _is_new(share: float, n: int, floor: float) -> bool:
+    if round(share * n, 6) < MIN_SAMPLES:
         return False
-    share = count / n
     error = math.sqrt(max(floor * (1 - floor), 0.25 / n) / n)
     return share > 2 * floor and share - floor > _Z * error
 

@@ -34,9 +34,10 @@ SMALL: Final = 0.1
 # 99.99 % quantile of chi-square with 9 degrees of freedom, for ten bins (fewer, with equal deciles, exceed it more rarely). With 110 to
 # 200 samples the index has a longer tail: up to 0.1 % of nights without drift exceed it, less than one in two years of nightly runs.
 _CHANCE: Final = 33.72
-_Z: Final = 3.89  # two-sided, one false shift in 10,000 features
+# 99.99 % quantile of chi-square with one degree of freedom: at most two false findings in 10,000, for any share and number of samples.
+_CHANCE_OF_ONE: Final = 15.14
 _MIN_EXPECTED: Final = (
-    30.0  # expected samples with a feature; if none has it, chance cannot explain its absence
+    30.0  # expected patients with a feature; if none has it, chance cannot explain its absence
 )
 _N_LISTED: Final = 20
 _N_NAMED: Final = 5
@@ -86,7 +87,7 @@ class Drift(Part):
     shifted: list[FeatureShift] = Field(default_factory=list)
     """The 20 shifted features with the largest PSI."""
     vanished: list[str] = Field(default_factory=list)
-    """Features expected in at least 30 of these samples and found in none."""
+    """Features expected in at least 30 of these patients and found in none."""
     n_missing_compared: int = 0
     """Demographics, and features that are values of events, whose share of missing values in training is known."""
     n_missing_shifted: int = 0
@@ -164,7 +165,7 @@ def psi_by_chance(n: int, n_training: int | None) -> float:
     Parameters
     ----------
     n : int
-        Samples, at least 1.
+        Independent samples: patients, at least 1.
     n_training : int or None
         Training samples. None in bundles of earlier versions: their deciles count as exact.
 
@@ -178,6 +179,32 @@ def psi_by_chance(n: int, n_training: int | None) -> float:
     (0.53, 0.02)
     """
     return round(_CHANCE * (1 / n + (1 / n_training if n_training else 0.0)), 4)
+
+
+def is_beyond_chance(share: float, then: float, n: int, n_training: int | None) -> bool:
+    """Return whether a share differs from that in training by more than chance explains: likelihood-ratio test of two shares.
+
+    Parameters
+    ----------
+    n : int
+        Independent samples behind ``share``: patients, because the samples of a patient are alike.
+    n_training : int or None
+        As in :func:`psi_by_chance`.
+
+    Examples
+    --------
+    >>> is_beyond_chance(3 / 20, 0.02, 20, 5000), is_beyond_chance(300 / 2000, 0.02, 2000, 5000)
+    (False, True)
+    """
+    m = n_training or 10**9
+    both = (n * share + m * then) / (n + m)
+    return 2.0 * (n * _divergence(share, both) + m * _divergence(then, both)) > _CHANCE_OF_ONE
+
+
+def _divergence(p: float, q: float) -> float:
+    """Return the Kullback–Leibler divergence of two shares; q is between p and another share."""
+    sides = ((p, q), (1.0 - p, 1.0 - q))
+    return math.fsum(a * math.log(a / b) for a, b in sides if a > 0.0)
 
 
 def large_score_psi(drift: Drift) -> float | None:
@@ -214,6 +241,9 @@ def find_drift(
     prevalence: Sequence[float | None] | None,
     present: NDArray[np.int64],
     n: int,
+    *,
+    n_patients: int,
+    n_training: int | None,
 ) -> Drift:
     """Compare the prevalence of each feature with training.
 
@@ -222,18 +252,24 @@ def find_drift(
     prevalence : sequence of float or None, same length, or None
         Shares in training; None where they are not known.
     present : int64, shape (n_features,)
-        Samples with each feature.
+        Samples with each feature, of ``n``.
+    n_patients, n_training : int
+        Patients of these samples, and training samples (:func:`is_beyond_chance`).
     """
     known = [] if prevalence is None else [(place, p) for place, p in enumerate(prevalence) if p is not None]
     found: list[tuple[float, FeatureShift]] = []
     vanished: list[str] = []
     for place, p in known:
         count = int(present[place])
-        if count == 0 and p * n >= _MIN_EXPECTED:
+        if count == 0 and p * n_patients >= _MIN_EXPECTED:
             vanished.append(features[place].id)
-        shift = _shift(features[place], p, count, n)
-        if shift is not None:
-            found.append(shift)
+        index = _index(p, count, n)
+        if index < SMALL or not is_beyond_chance(count / n, p, n_patients, n_training):
+            continue
+        now, shown = _shown(count, n, index)
+        feature = features[place]
+        shift = FeatureShift(feature=feature.id, words=feature.words, training=p, now=now, psi=shown)
+        found.append((0.0 if now is None else index, shift))
     found.sort(key=lambda shift: (-shift[0], shift[1].feature))
     return Drift(
         n_compared=len(known),
@@ -243,19 +279,9 @@ def find_drift(
     )
 
 
-def _shift(feature: BundleFeature, p: float, count: int, n: int) -> tuple[float, FeatureShift] | None:
-    """Return the rank and the shift of a feature, or None if its difference is small or may be chance."""
-    share = count / n if n else 0.0
-    index = psi([p, 1 - p], [share, 1 - share], n)
-    if index < SMALL or not _is_beyond_chance(share, p, n):
-        return None
-    now, shown_index = _shown(count, n, index)
-    shown = FeatureShift(feature=feature.id, words=feature.words, training=p, now=now, psi=shown_index)
-    return (0.0 if now is None else index), shown
-
-
-def _is_beyond_chance(share: float, p: float, n: int) -> bool:
-    return abs(share - p) > _Z * math.sqrt(max(p * (1 - p), 0.25 / max(n, 1)) / max(n, 1))
+def _index(p: float, count: int, n: int) -> float:
+    """Return the PSI of having a feature, from a share in training and a count here."""
+    return psi([p, 1 - p], [count / n, 1 - count / n], n)
 
 
 def _shown(count: int, n: int, index: float) -> tuple[float | None, float | None]:
@@ -271,6 +297,8 @@ def find_missing(
     with_value: NDArray[np.int64],
     demographics: Mapping[str, int],
     n: int,
+    *,
+    n_patients: int,
 ) -> list[MissingShift]:
     """Compare the missing values with training: of each demographic, and of each feature that is a value of an event.
 
@@ -280,6 +308,8 @@ def find_missing(
         Samples with a value of each such feature.
     demographics : mapping of name to int
         Samples without a value of each demographic.
+    n_patients : int
+        Patients of these samples (:func:`is_beyond_chance`).
 
     Returns
     -------
@@ -302,7 +332,7 @@ def find_missing(
         if p is None:
             continue
         share = count / n
-        index = psi([p, 1 - p], [share, 1 - share], n)
+        index = _index(p, count, n)
         now, shown_index = _shown(count, n, index)
         shown = MissingShift(
             column=column,
@@ -310,7 +340,9 @@ def find_missing(
             training=round(p, 4),
             now=now,
             psi=shown_index,
-            is_shifted=share > p and index >= SMALL and _is_beyond_chance(share, p, n),
+            is_shifted=share > p
+            and index >= SMALL
+            and is_beyond_chance(share, p, n_patients, training.n_samples),
         )
         found.append((-1.0 if now is None else -index, column, shown))
     return [shown for *_, shown in sorted(found, key=lambda row: row[:2])]

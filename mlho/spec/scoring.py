@@ -170,7 +170,7 @@ class Checks(SpecPart):
     """Checks of all scores before publication."""
 
     empty_samples: Literal["fail", "warn"] = "fail"
-    """Action if the share of samples without any usable event exceeds that of training by more than 20 percentage points. ``fail``
+    """Action if the share of samples without any usable event exceeds that of training by more than 20 percentage points, beyond chance. ``fail``
     publishes nothing, because dates, codes or partitioning then usually differ from training. ``warn`` publishes the scores with a
     warning. Bundles that do not record the share are not checked. It also applies to events without any code of the bundle, and to demographics
     in which no value of a column is a level of the bundle."""

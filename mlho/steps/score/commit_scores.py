@@ -33,7 +33,7 @@ class CommitScores(Step):
     """Check that each patient is scored exactly once and every row is accounted for, then write the manifest."""
 
     kind: ClassVar[str] = "commit_scores"
-    version: ClassVar[int] = 22
+    version: ClassVar[int] = 23
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``scores.json`` and ``manifest.json``."""
@@ -85,7 +85,7 @@ def _check_patients(
         [part.path(PART_FILE) for part in parts],
         bytes.fromhex(bundle.digest),
     )
-    n_scored = sum(part.facts["n_rows"] for part in (*parts, *absent))
+    n_scored = _total((*parts, *absent), "n_rows")
     if not n_scored:
         raise DataError(
             "events",
@@ -125,7 +125,8 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
     from mlho.scoring.persons import age_warnings, demographic_warnings
 
     every, training = (*parts, *absent), bundle.document.training
-    n_samples = sum(part.facts["n_rows"] for part in every)
+    n_samples, n_patients = _total(every, "n_rows"), _total(every, "n_patients")
+    n_training = None if training is None else training.n_samples
     total = total_ledger(part.facts["ledger"] for part in parts)
     ledger = LedgerSummary.model_validate(total.account())
     unusual = _unusual_data(work, bundle, parts, every, ledger)
@@ -138,10 +139,10 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
         horizons=[horizon.days for horizon in bundle.document.horizons or ()],
         bundle_digest=bundle.digest,
         index=work.params["index"],
-        patients=sum(part.facts["n_patients"] for part in every),
+        patients=n_patients,
         samples=n_samples,
-        patients_without_events=sum(part.facts["n_patients"] for part in absent),
-        samples_without_events=_n_without_events(every),
+        patients_without_events=_total(absent, "n_patients"),
+        samples_without_events=_total(every, "n_without_events"),
         training_share_without_events=None if training is None else training.without_events,
         warnings=[
             *unusual,
@@ -149,7 +150,7 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
             *age_warnings(
                 [sum(counts) for counts in zip(*(part.facts["odd_ages"] for part in every), strict=True)]
             ),
-            *alert_warnings(alerts, n_samples),
+            *alert_warnings(alerts, n_samples, n_patients=n_patients, n_training=n_training),
             *drift_warnings(drift, bundle.document.features),
             *total.warnings(intended=rules_of_source(work.params["source"])),
             *_missed(work),
@@ -181,8 +182,8 @@ def _advice(expected: "ExpectedPerformance", drift: "Drift") -> "Advice":
     )
 
 
-def _n_without_events(parts: Sequence[Artifact]) -> int:
-    return sum(part.facts["n_without_events"] for part in parts)
+def _total(parts: Sequence[Artifact], name: str) -> int:
+    return sum(part.facts[name] for part in parts)
 
 
 def _unusual_data(
@@ -200,11 +201,11 @@ def _unusual_data(
     from mlho.scoring.persons import refuse_other_levels
 
     training, allows = bundle.document.training, work.params.get("empty_samples") == "warn"
-    n_samples, n_empty = sum(part.facts["n_rows"] for part in every), _n_without_events(every)
-    share = None if training is None else training.without_events
-    empty = check_empty_samples(n_empty, n_samples, share, ledger, allows=allows)
+    n_samples, n_empty = _total(every, "n_rows"), _total(every, "n_without_events")
+    n_patients = _total(every, "n_patients")
+    empty = check_empty_samples(n_empty, n_samples, training, ledger, n_patients=n_patients, allows=allows)
     n_codes = len(bundle.document.codes)
-    n_known = sum(part.facts["n_known_rows"] for part in parts)
+    n_known = _total(parts, "n_known_rows")
     if not allows:
         refuse_other_levels(bundle.demographics, open_persons(work))
     foreign = check_vocabulary(n_known, ledger.rows_used, n_samples - n_empty, n_codes, allows=allows)
@@ -267,11 +268,16 @@ def _drift(bundle: "Bundle", parts: Sequence[Artifact], scored: "NDArray[np.floa
         others.update(part.json(CODES_FILE))
     names = [] if bundle.demographics is None else [code.name for code in bundle.demographics.codes]
     unknown = dict(zip(names, missing.tolist(), strict=True))
-    drift = find_drift(features, shares_in_training(features, training), present, len(scored))
+    n, n_patients = len(scored), _total(parts, "n_patients")
+    n_training = None if training is None else training.n_samples
+    shares = shares_in_training(features, training)
+    drift = find_drift(features, shares, present, n, n_patients=n_patients, n_training=n_training)
     index, reason = score_psi(scored, None if training is None else training.deciles)
-    codes = find_code_drift(training, listed, others, len(scored))
-    drift = with_missing(drift, find_missing(features, training, with_value, unknown, len(scored)))
-    chance = None if index is None or training is None else psi_by_chance(len(scored), training.n_samples)
+    codes = find_code_drift(training, listed, others, n, n_patients=n_patients)
+    drift = with_missing(
+        drift, find_missing(features, training, with_value, unknown, n, n_patients=n_patients)
+    )
+    chance = None if index is None or training is None else psi_by_chance(n_patients, n_training)
     return drift.model_copy(
         update={"score_psi": index, "score_psi_by_chance": chance, "reason": reason, "codes": codes}
     )

@@ -4,11 +4,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
 from mlho.errors import DataError
+from mlho.model.parts import TrainingSamples
+from mlho.report.result import LedgerSummary
+from mlho.scoring.account import AlertSummary
+from mlho.scoring.checks import alert_warnings, check_empty_samples
 from mlho.spec.scoring import normalised, parse_scoring_spec
 from mlho.store.memory import MemoryStore
 from tests.builders import Tables, make_tables
@@ -58,6 +63,23 @@ def test_a_few_more_samples_without_events_are_accepted(trained: Trained, beside
 
     more = scores["samples_without_events"] / scores["samples"] - scores["training_share_without_events"]
     assert 0.05 < more < 0.2
+
+
+@pytest.mark.parametrize(("n_patients", "share"), [(1, 0.02), (2, 0.1), (5, 0.3), (20, 0.3), (110, 0.1)])
+def test_few_patients_without_change_rarely_fail_or_warn(n_patients, share):
+    """Of nights without a change, at most 2 in 1,000 fail for samples without events or warn of an alert rate; real losses are found."""
+    training = TrainingSamples(without_events=share, alert_rates={}, n_samples=2_000)
+    ledger = LedgerSummary(rows_in=9, rows_used=1, rules=[])
+
+    def is_found(n_found: int, n: int) -> bool:
+        empty = check_empty_samples(n_found, n, training, ledger, n_patients=n, allows=True)
+        alerts = [AlertSummary(rule="youden", value=0.3, alerts=n_found, training_rate=share)]
+        return bool(empty or alert_warnings(alerts, n, n_patients=n, n_training=2_000))
+
+    counts = np.random.default_rng(1).binomial(n_patients, share, 5_000).tolist()
+
+    assert sum(is_found(n_found, n_patients) for n_found in counts) <= 10
+    assert is_found(200, 200)
 
 
 def test_the_specification_can_allow_samples_without_events(trained: Trained, beside: Beside):

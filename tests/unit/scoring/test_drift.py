@@ -22,6 +22,7 @@ from mlho.scoring.drift import (
     drift_warnings,
     find_drift,
     find_missing,
+    is_beyond_chance,
     large_score_psi,
     psi,
     psi_by_chance,
@@ -44,6 +45,13 @@ N = 5_000
 
 def feature(name):
     return SimpleNamespace(id=f"{name}|all|presence", words=name)
+
+
+def drift_of(features, prevalence, present, *, n=N, n_patients=None, n_training=None):
+    """Return the drift of samples of different patients, against exact shares of training."""
+    return find_drift(
+        features, prevalence, np.asarray(present), n, n_patients=n_patients or n, n_training=n_training
+    )
 
 
 def test_psi_is_the_sum_over_bins_and_zero_for_equal_distributions():
@@ -135,22 +143,45 @@ def test_deciles_are_those_of_the_model_where_many_samples_share_its_score():
 def test_few_samples_and_old_bundles_have_a_reason_instead_of_a_figure():
     assert score_psi(np.full(20, 0.1), [0.1] * 9) == (None, "fewer than 110 samples")
     assert score_psi(np.full(N, 0.1), None)[0] is None
-    assert find_drift([feature("a")], None, np.array([7]), N).n_compared == 0
+    assert drift_of([feature("a")], None, [7]).n_compared == 0
 
 
-def test_chance_is_no_shift():
-    """Ten thousand features of one population have no shift."""
-    rng = np.random.default_rng(2)
-    prevalence = rng.uniform(0.001, 0.5, 10_000)
-    features = [feature(str(place)) for place in range(len(prevalence))]
+@pytest.mark.parametrize("n_training", [150, 1_000, 10_000])
+@pytest.mark.parametrize("n", [10, 20, 50, 100, 200, N])
+def test_chance_is_no_shift(n, n_training):
+    """Of 40,000 features of one population, at most 8 are shifted: also in few samples, and against the shares of a small training cohort."""
+    rng = np.random.default_rng(n + n_training)
+    true = rng.uniform(0.005, 0.5, 40_000)
+    training = rng.binomial(n_training, true) / n_training
+    known = [share if share * n_training >= 11 else None for share in training.tolist()]
+    features = [feature(str(place)) for place in range(len(true))]
 
-    assert find_drift(features, prevalence.tolist(), rng.binomial(N, prevalence), N).n_shifted == 0
-    assert find_drift(features, prevalence.tolist(), rng.binomial(200, prevalence), 200).n_shifted <= 1
+    found = drift_of(features, known, rng.binomial(n, true), n=n, n_training=n_training)
+
+    assert found.n_shifted <= 8
+
+
+def test_samples_of_a_patient_count_as_one():
+    """A code that all ten samples of a patient have is no shift of the patients, nor new or vanished; in as many patients it is."""
+    rng = np.random.default_rng(6)
+    features, share = [feature(str(place)) for place in range(2_000)], 0.1
+    present, n = 10 * rng.binomial(40, share, 2_000), 400
+
+    found = drift_of(features, [share] * 2_000, present, n=n, n_patients=40)
+    training = vocabulary(GONE=share)
+
+    assert (found.n_shifted, found.vanished) == (0, [])
+    assert drift_of(features, [share] * 2_000, present, n=n).n_shifted > 100
+    for n_patients, n_new, n_vanished in ((40, 0, 0), (400, 1, 1)):
+        codes = find_code_drift(training, np.array([0]), {"NEW": 40}, n, n_patients=n_patients)
+        assert (codes.n_new, codes.n_vanished) == (n_new, n_vanished)
+    assert is_beyond_chance(0.3, 0.1, 400, None)
+    assert not is_beyond_chance(0.3, 0.1, 10, None)
 
 
 def test_a_shifted_and_a_vanished_feature_are_found_and_only_they():
     features = [feature(name) for name in "abcd"]
-    found = find_drift(features, [0.2, 0.2, 0.2, None], np.array([1000, 3000, 0, 3000]), N)
+    found = drift_of(features, [0.2, 0.2, 0.2, None], [1000, 3000, 0, 3000])
 
     assert found.n_compared == 3
     assert {shift.feature: shift.now for shift in found.shifted} == {
@@ -185,7 +216,7 @@ def test_warnings_name_features_and_codes_by_the_descriptions_of_the_bundle():
 
 
 def test_a_share_of_few_samples_is_not_shown():
-    found = find_drift([feature("a")], [0.2], np.array([5]), N)
+    found = drift_of([feature("a")], [0.2], [5])
 
     assert (found.shifted[0].now, found.shifted[0].psi) == (None, None)
 
@@ -216,15 +247,14 @@ def test_new_and_vanished_codes_are_found_and_chance_and_excluded_codes_are_not(
     training = vocabulary(GONE=0.2, RARE=0.004, KEPT=0.1)
     by_code = {"KEPT": 510, "NEW": 400, "SEASON": 60, "FEW": 25, "FLOOR": 19, "X1": 900}
 
-    found = find_code_drift(training, *split_codes(training, by_code), N)
+    found = find_code_drift(training, *split_codes(training, by_code), N, n_patients=N)
 
     assert [(code.code, code.training, code.now) for code in found.vanished] == [("GONE", 0.2, 0.0)]
     assert [(code.code, code.now) for code in found.new] == [("NEW", 0.08), ("SEASON", 0.012)]
     assert (found.n_compared, found.n_new, found.n_vanished) == (3, 2, 1)
     assert ["NEW" in code_warnings(found)[0], "GONE" in code_warnings(found)[1]] == [True, True]
-    assert (
-        find_code_drift(None, np.empty(0), {}, N).reason == "the bundle does not have the codes of training"
-    )
+    absent = find_code_drift(None, np.empty(0), {}, N, n_patients=N)
+    assert absent.reason == "the bundle does not have the codes of training"
 
 
 def test_chance_is_no_new_code():
@@ -232,9 +262,8 @@ def test_chance_is_no_new_code():
     counts = np.random.default_rng(3).binomial(100_000, 0.002, 10_000)
     training = vocabulary()
 
-    found = find_code_drift(
-        training, np.empty(0), {str(place): n for place, n in enumerate(counts.tolist())}, 100_000
-    )
+    others = {str(place): n for place, n in enumerate(counts.tolist())}
+    found = find_code_drift(training, np.empty(0), others, 100_000, n_patients=100_000)
 
     assert found.n_new == 0
 
@@ -243,7 +272,8 @@ def test_chance_is_no_new_code():
     ("n_missing", "is_shifted", "now"), [(60, False, 0.012), (3_000, True, 0.6), (4_995, True, None)]
 )
 def test_more_missing_values_are_a_shift_and_few_persons_are_not_shown(n_missing, is_shifted, now):
-    (found,) = find_missing([], vocabulary(), np.empty(0), {"sex": n_missing, "unknown to the bundle": 9}, N)
+    missing = {"sex": n_missing, "unknown to the bundle": 9}
+    (found,) = find_missing([], vocabulary(), np.empty(0), missing, N, n_patients=N)
 
     assert (found.column, found.is_shifted, found.now) == ("sex", is_shifted, now)
     warned = drift_warnings(with_missing(Drift(), [found]))
@@ -257,7 +287,7 @@ def test_a_value_of_an_event_is_missing_where_the_feature_is_absent():
     ]
     training = vocabulary().model_copy(update={"prevalence": (0.8, 0.8, 0.8)})
 
-    found = find_missing(features, training, np.array([1_000, 0, 0]), {}, N)
+    found = find_missing(features, training, np.array([1_000, 0, 0]), {}, N, n_patients=N)
 
     assert [(column.column, column.training, column.now, column.is_shifted) for column in found] == [
         ("mean", 0.2, 0.8, True)
@@ -369,11 +399,11 @@ def test_a_code_that_is_renamed_and_values_that_disappear_are_named(trained, tmp
 def test_shifted_features_are_named_with_their_shares(trained):
     """A reader sees which features are shifted, except for shares of few samples."""
     scores = score_inline(trained.folder, MemoryStore()).scores
-    drift = find_drift([feature("Iron"), feature("Rare")], [0.2, 0.2], np.array([3000, 5]), N)
+    drift = drift_of([feature("Iron"), feature("Rare")], [0.2, 0.2], [3000, 5])
     shown = " ".join(sentences({**scores, "drift": {**scores["drift"], **drift.model_dump(mode="json")}}))
 
     assert "2 of 2 features are shifted: Iron (60.0 %, 20.0 % in training)." in shown
-    one = find_drift([feature("Iron"), feature("Other")], [0.2, 0.2], np.array([3000, 1000]), N)
+    one = drift_of([feature("Iron"), feature("Other")], [0.2, 0.2], [3000, 1000])
     shown = " ".join(sentences({**scores, "drift": {**scores["drift"], **one.model_dump(mode="json")}}))
     assert "1 of 2 features is shifted: Iron" in shown
 
