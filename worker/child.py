@@ -15,7 +15,6 @@ from multiprocessing.connection import Connection, wait
 from types import FrameType
 from typing import Any, Final
 
-from mlho.errors import MlhoError
 from mlho.processes import end_with_parent
 from mlho.protocol.documents import read_task
 from mlho.protocol.failures import Failure, FailureClass, TimeExceeded
@@ -110,4 +109,4 @@ def _failed(error: BaseException) -> dict[str, Any]:
         failure = Failure(FailureClass.MEMORY, "MemoryError", message)
     else:
         failure = Failure.of(error, step="a task")
-    return {"ok": False, "failure": failure.plain(), "ours": isinstance(error, MlhoError)}
+    return {"ok": False, "failure": failure.plain()}

@@ -62,7 +62,7 @@ class Service:
         self._slots = options.slots
         self._worker = _worker_name()
         names = Names(execution.id)
-        self._claims = _claims_at(settings.broker, names)
+        self._claims = Claims(settings.broker, names)
         self._children = Children(options.slots, settings.store, execution.data)
         self._heartbeats = HeartbeatThread(
             self._claims,
@@ -158,13 +158,6 @@ class Service:
         self._claims.close()
         self._traces.close()
         log.info("worker_ended", run_id=self._execution.run)
-
-
-def _claims_at(broker: str, names: Names) -> Claims:
-    try:
-        return Claims(broker, names)
-    except ValueError:
-        raise QueueError("broker: not an address. Write redis://HOST:PORT/0, or rediss:// for TLS.") from None
 
 
 def _worker_name() -> str:

@@ -70,16 +70,8 @@ RULES: Final[Mapping[FailureClass, RetryRule]] = {
 }
 
 
-class MemoryExceeded(MlhoError):  # noqa: N818 - names the event, not an error
-    """The task needs more memory: give the worker more, or fewer slots."""
-
-
 class TimeExceeded(MlhoError):  # noqa: N818 - names the event, not an error
     """The task needs more time: raise the limit, or split the work into smaller tasks."""
-
-
-class TaskCrashed(MlhoError):  # noqa: N818 - names the event, not an error
-    """The process exited without a result."""
 
 
 class Quarantined(MlhoError):  # noqa: N818 - names the event, not an error
@@ -173,9 +165,8 @@ _CLASSES: Final[tuple[tuple[tuple[type[BaseException], ...], FailureClass], ...]
     ((StoreUnavailable, ArtifactDamaged, ArtifactNotFound, OtherVersion), FailureClass.INFRASTRUCTURE),
     ((DataError,), FailureClass.INPUT),
     ((SpecError, BundleError), FailureClass.SPEC),
-    ((MemoryError, MemoryExceeded), FailureClass.MEMORY),
+    ((MemoryError,), FailureClass.MEMORY),
     ((TimeExceeded,), FailureClass.TIME),
-    ((TaskCrashed,), FailureClass.POISON),
     ((MlhoError,), FailureClass.INTERNAL),
     ((OSError,), FailureClass.INFRASTRUCTURE),
 )

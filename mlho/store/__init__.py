@@ -32,18 +32,14 @@ def open_store(address: str, env: Mapping[str, str] | None = None) -> Store:
     return store
 
 
-def remove_scratch(store: Store) -> None:
-    """Remove the scratch of processes that have ended, both in this store and on this machine."""
-    _remove_scratch(store.scratch())
-
-
 @cache
 def _remove_scratch_once(_process: int, scratch: Path | None) -> None:
     """Remove this scratch only when a process first opens a store, because workers open the store for each task."""
-    _remove_scratch(scratch)
+    remove_scratch(scratch)
 
 
-def _remove_scratch(scratch: Path | None) -> None:
+def remove_scratch(scratch: Path | None) -> None:
+    """Remove the scratch of processes that have ended, both in this folder of a store and on this machine."""
     remove_abandoned(Path(tempfile.gettempdir()), prefix=TEMPORARY_PREFIX)
     if scratch is not None:
         remove_abandoned(scratch)

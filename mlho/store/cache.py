@@ -143,11 +143,6 @@ class BlobCache:
         """Return a folder on the same disk for work in progress, so that a finished file is linked, not copied."""
         return self.folder / "tmp"
 
-    @property
-    def n_bytes(self) -> int:
-        """Total size of all copies, in bytes."""
-        return sum(stat.st_size for _, stat in self._copies())
-
     def _blob(self, digest: str) -> Path:
         return self.folder / "blobs" / digest[:2] / digest
 

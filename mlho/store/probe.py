@@ -8,7 +8,6 @@ commits.
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from typing import Final
 from uuid import uuid4
 
@@ -29,30 +28,13 @@ COMPAT_WORDS: Final = (
 )
 
 
-@dataclass(frozen=True)
-class Capabilities:
-    """Behaviour of a store under conflicting writes."""
-
-    refuses_second_write: bool = True
-    """A conditional write to an existing key is refused, and the bytes there are kept (``If-None-Match: *``)."""
-    refuses_stale_swap: bool = True
-    """A conditional write with an old version of a pointer is refused (``If-Match``)."""
-    has_one_winner: bool = True
-    """Exactly one of several simultaneous writes to one key succeeds."""
-
-
-def probe_store(store: Store) -> Capabilities:
-    """Test the guarantees on temporary keys, which are removed afterwards.
+def probe_store(store: Store) -> None:
+    """Test the guarantees on temporary keys, which are removed afterwards. In compat mode no conditional write is sent.
 
     Parameters
     ----------
     store : Store
         A store in a folder or in memory is known to be correct; only whether a folder is writable is tested.
-
-    Returns
-    -------
-    Capabilities
-        All true; in compat mode all false, because no conditional write is sent.
 
     Raises
     ------
@@ -66,7 +48,7 @@ def probe_store(store: Store) -> Capabilities:
     if isinstance(store, LocalStore):
         store.check_writable()
     if not isinstance(store, S3Store):
-        return Capabilities()
+        return
     bucket = store.bucket.impatient()
     prefix = f"{store.prefix}{PROBES}/{uuid4().hex}"
     if not bucket.asks_conditions:
@@ -74,14 +56,12 @@ def probe_store(store: Store) -> Capabilities:
     # The first request reports a wrong bucket or credential at once.
     next(bucket.listed(prefix, page=1), None)
     try:
-        if not bucket.asks_conditions:
+        if bucket.asks_conditions:
+            _try_writes(bucket, prefix)
+        else:
             _try_plain(bucket, f"{prefix}/once")
-            return Capabilities(False, False, False)
-        found = _try_writes(bucket, prefix)
     finally:
         _clean_up(bucket, prefix)
-    _refuse(bucket.where, found)
-    return found
 
 
 def _try_plain(bucket: Bucket, key: str) -> None:
@@ -103,7 +83,8 @@ def _clean_up(bucket: Bucket, prefix: str) -> None:
             bucket.delete(f"{prefix}/{name}")
 
 
-def _try_writes(bucket: Bucket, prefix: str) -> Capabilities:
+def _try_writes(bucket: Bucket, prefix: str) -> None:
+    """Test that of several writes under one key, one after another or at the same time, only the first one succeeds."""
     once = f"{prefix}/once"
     if not bucket.put(once, b"first"):
         raise StoreUnavailable(
@@ -117,18 +98,15 @@ def _try_writes(bucket: Bucket, prefix: str) -> Capabilities:
     race = f"{prefix}/race"
     with ThreadPoolExecutor(_WRITERS) as threads:
         wins = sum(threads.map(lambda number: bucket.put(race, b"%d" % number), range(_WRITERS)))
-    return Capabilities(
-        refuses_second_write=is_first and not second,
-        refuses_stale_swap=moved and not stale,
-        has_one_winner=wins == 1,
-    )
-
-
-def _refuse(where: str, found: Capabilities) -> None:
-    broken = [name for name, kept in asdict(found).items() if not kept]
+    kept = {
+        "refuses_second_write": is_first and not second,
+        "refuses_stale_swap": moved and not stale,
+        "has_one_winner": wins == 1,
+    }
+    broken = [name for name, is_kept in kept.items() if not is_kept]
     if broken:
         raise SpecError(
-            f"{where}: this server overwrites existing objects although conditional writes were requested ({', '.join(broken)} is false), so results could be "
+            f"{bucket.where}: this server overwrites existing objects although conditional writes were requested ({', '.join(broken)} is false), so results could be "
             "replaced silently. Use a server with conditional writes (AWS S3, MinIO, Ceph, SeaweedFS, in a recent "
             f"version) or a folder as the store; or set {CONDITIONAL}={COMPAT} for the command and its workers: then only the "
             "scheduler commits."

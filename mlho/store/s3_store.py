@@ -7,7 +7,7 @@ from typing import BinaryIO, Final, override
 
 from mlho.store.base import RECENT_SECONDS, Store, StoredObject, absent, checked_key
 from mlho.store.cache import BlobCache
-from mlho.store.keys import BLOBS
+from mlho.store.keys import blob_key
 from mlho.store.s3 import Bucket
 
 # Below this size, a HEAD request costs as much as the write that it might save.
@@ -152,5 +152,5 @@ class S3Store(Store):
 def _digest_in(key: str) -> str | None:
     """Return the digest at the end of a blob's key; ``None`` for other keys."""
     digest = key.rpartition("/")[2]
-    is_blob = key == f"{BLOBS}/{digest[:2]}/{digest}" and len(digest) == 64 and digest.isalnum()
+    is_blob = key == blob_key(digest) and len(digest) == 64 and digest.isalnum()
     return digest if is_blob else None

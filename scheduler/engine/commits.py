@@ -48,17 +48,13 @@ class Commits(MutableMapping[str, Commit]):
         self.log = CommitLog(store, leader)
         self._store = store
         self._records: dict[str, bytes] = {}
-        self._known = _Known(self._records)
+        self.known: Mapping[str, Committed] = _Known(self._records)
+        """Key and digest of each commit by task name, without a request to the store."""
         self._fresh: list[str] = []
-
-    @property
-    def known(self) -> Mapping[str, Committed]:
-        """Return the key and the digest of each commit by task name, without a request to the store."""
-        return self._known
 
     @override
     def __getitem__(self, name: str) -> Commit:
-        known = self._known[name]
+        known = self.known[name]
         commit = read_commit(self._store, known.task)
         if commit is None:
             raise CommitLost(
@@ -107,15 +103,15 @@ class Commits(MutableMapping[str, Commit]):
 
     def lost(self, task_key: str) -> str | None:
         """Return the name of the task with this key if it was committed and its record is now missing or damaged."""
-        name = next((name for name, commit in self._known.items() if commit.task == task_key), None)
+        name = next((name for name, commit in self.known.items() if commit.task == task_key), None)
         return name if name is not None and read_commit(self._store, task_key) is None else None
 
     def naming(self, sha256: str) -> list[str]:
         """Return the names of the tasks with a file of this digest. All commit records are read."""
-        names = list(self._known)
+        names = list(self.known)
         matches = self._store.each(lambda name: self._names(name, sha256), names)
         return [name for name, is_found in zip(names, matches, strict=True) if is_found]
 
     def _names(self, name: str, sha256: str) -> bool:
-        commit = read_commit(self._store, self._known[name].task)
+        commit = read_commit(self._store, self.known[name].task)
         return commit is not None and any(file.sha256 == sha256 for file in commit.files.values())

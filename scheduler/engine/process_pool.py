@@ -67,16 +67,14 @@ class LocalPool:
             self._end_of_encoders.join()
         if error is not None and pools:
             with suppress(MlhoError):  # the error that ends the run is the one to report
-                remove_scratch(open_store(self._store_address))
+                remove_scratch(open_store(self._store_address).scratch())
 
     def submit_all(self, tasks: Sequence[Task]) -> "list[Future[Outcome]]":
-        """Run tasks in workers, as :meth:`submit` does."""
-        return [self.submit(task) for task in tasks]
-
-    def submit(self, task: Task) -> "Future[Outcome]":
-        """Run a task in a worker. Its future raises the exception of the step."""
+        """Run tasks in workers. The future of each task raises the exception of its step."""
         try:
-            return self._pool_for(task).submit(_execute, task, self._store_address, self._data)
+            return [
+                self._pool_for(task).submit(_execute, task, self._store_address, self._data) for task in tasks
+            ]
         except BrokenProcessPool as error:
             raise worker_lost() from error
 

@@ -31,9 +31,8 @@ from scheduler.queue.lost_messages import LostMessages
 
 _EVENT_SECONDS: Final = 0.5
 _GATHER_SECONDS: Final = 0.01
-_PLENTY: Final = (
-    32  # tasks in addition to the running ones: more than workers complete while events are gathered
-)
+# Tasks in addition to the running ones: more than workers complete while events are gathered.
+_PLENTY: Final = 32
 _SCAN_SECONDS: Final = 0.5
 _CANCEL_SECONDS: Final = 2.0
 _LOST_SCAN_SECONDS: Final = 2.0
@@ -123,10 +122,9 @@ class QueueWatcher:
         events = self._leases.wait_for_events(_EVENT_SECONDS)
         self._leader.check()  # a suspended scheduler is most often resumed here
         self._handle_events(events)
-        if len(events) and len(self._in_flight) > self._counters.slots + _PLENTY:
-            self._closing.wait(
-                _GATHER_SECONDS
-            )  # one pass over many events costs little more than a pass over one
+        if events and len(self._in_flight) > self._counters.slots + _PLENTY:
+            # One pass over many events costs little more than a pass over one.
+            self._closing.wait(_GATHER_SECONDS)
         if time.monotonic() >= self._next_scan:
             self._next_scan = time.monotonic() + _SCAN_SECONDS
             self._scan()

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from mlho.model.testing.records import ModelTestResult
 
 _MODULE: Final = "mlho.model.testing.process"
-_TIMEOUT_SECONDS: Final = (
-    1800  # time budgets allow at most two hours; a test that hangs is stopped after this time
-)
+# Time budgets allow at most two hours; a test that hangs is stopped after this time.
+_TIMEOUT_SECONDS: Final = 1800
 
 
 def run_in_fresh_process(files: Mapping[str, bytes]) -> "list[ModelTestResult]":

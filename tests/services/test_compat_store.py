@@ -14,7 +14,7 @@ from mlho.store import open_store
 from mlho.store.base import Store
 from mlho.store.cache import BlobCache
 from mlho.store.local import LocalStore
-from mlho.store.probe import Capabilities, probe_store
+from mlho.store.probe import probe_store
 from mlho.store.s3 import Bucket
 from mlho.store.s3_settings import COMPAT, CONDITIONAL, STRICT
 from mlho.store.s3_store import S3Store
@@ -122,7 +122,8 @@ def n_of(store: Store, prefix: str) -> int:
 
 def test_the_probe_asks_for_no_promise_in_compat_mode(store):
     """In compat mode, the probe requires no conditional writes. It writes one object, finds it, and deletes it."""
-    assert probe_store(store) == Capabilities(False, False, False)
+    probe_store(store)
+
     assert list(store.keys("")) == []
 
 

@@ -19,7 +19,7 @@ from mlho.store import open_store
 from mlho.store.base import file_digest
 from mlho.store.cache import BlobCache
 from mlho.store.keys import blob_key, commit_key, uses_prefix
-from mlho.store.probe import Capabilities, probe_store
+from mlho.store.probe import probe_store
 from mlho.store.s3 import Bucket, _client
 from mlho.store.s3_store import S3Store
 from scheduler.runs import garbage
@@ -73,7 +73,8 @@ def uploads(server: S3Server, prefix: str) -> list[str]:
 
 def test_the_probe_accepts_a_server_that_keeps_the_promise(store):
     """The probe accepts SeaweedFS and moto, which honor conditional writes, and leaves no object."""
-    assert probe_store(store) == Capabilities(True, True, True)
+    probe_store(store)
+
     assert list(store.keys("")) == []
 
 
@@ -134,7 +135,8 @@ def test_a_folder_needs_no_probe(tmp_path):
     """A store in a folder is not probed and not changed."""
     store = open_store(str(tmp_path / "store"))
 
-    assert probe_store(store) == Capabilities()
+    probe_store(store)
+
     assert list(store.keys("")) == []
 
 

@@ -24,6 +24,7 @@ def exporter(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
     provider = TracerProvider(id_generator=real_provider.id_generator, shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(kept))
     monkeypatch.setattr(tracing, "_provider", lambda _service: provider)
+    monkeypatch.setenv(ENDPOINTS[0], "http://127.0.0.1:9")
     yield kept
     real_provider.shutdown()
     real.cache_clear()
@@ -32,7 +33,7 @@ def exporter(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
 def told(exporter: InMemorySpanExporter, span: Span) -> ReadableSpan:
     """Return a span as it is sent."""
     exporter.clear()
-    open_traces("test", EXECUTION, {ENDPOINTS[0]: "http://127.0.0.1:9"}).add(span)
+    open_traces("test", EXECUTION).add(span)
     (found,) = exporter.get_finished_spans()
     return found
 
@@ -43,7 +44,7 @@ def test_without_a_collector_nothing_is_imported():
         "import sys\n"
         "import scheduler.queue.run, worker.service\n"
         "from mlho.protocol.tracing import OFF, open_traces\n"
-        "assert open_traces('mlho-worker', '0123456789abcdef-1', {}) is OFF\n"
+        "assert open_traces('mlho-worker', '0123456789abcdef-1') is OFF\n"
         "assert not OFF.is_on\n"
         "assert not [name for name in sys.modules if name.startswith(('opentelemetry', 'google'))]\n"
     )
@@ -59,8 +60,9 @@ def test_a_collector_without_the_packages_is_no_error(monkeypatch):
     """
     tracing._provider.cache_clear()
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    monkeypatch.setenv(ENDPOINTS[1], "http://127.0.0.1:9")
 
-    assert open_traces("mlho-worker", EXECUTION, {ENDPOINTS[1]: "http://127.0.0.1:9"}) is OFF
+    assert open_traces("mlho-worker", EXECUTION) is OFF
 
 
 def test_a_span_has_only_known_fields(exporter):

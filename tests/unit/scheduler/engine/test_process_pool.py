@@ -47,8 +47,8 @@ def test_a_worker_commits_and_answers(data, tmp_path):
     store = LocalStore(tmp_path / "store")
     task = cohort_task(data)
     with LocalPool(str(store.root), data, n_workers=1) as pool:
-        outcome = pool.submit(task).result(timeout=60)
-        again = pool.submit(task).result(timeout=60)
+        outcome = pool.submit_all([task])[0].result(timeout=60)
+        again = pool.submit_all([task])[0].result(timeout=60)
 
     assert (outcome.is_new, again.is_new) == (True, False)
     assert outcome.commit.facts["n_patients"] == 100
@@ -63,7 +63,7 @@ def test_an_mlho_error_is_transferred_with_its_fields(data, tmp_path):
     task = cohort_task(data)
     (data / "labels.parquet").unlink()
     with LocalPool(str(store.root), data, n_workers=1) as pool:
-        error = pool.submit(task).exception(timeout=60)
+        error = pool.submit_all([task])[0].exception(timeout=60)
 
     assert isinstance(error, DataError)
     assert (error.where, error.got) == ("labels.parquet", "no file")
@@ -76,7 +76,7 @@ def test_a_pool_that_is_left_by_an_error_ends_its_workers(data, tmp_path):
 
     def leave() -> None:
         with LocalPool(str(tmp_path / "store"), data, n_workers=2) as pool:
-            pool.submit(cohort_task(data))
+            pool.submit_all([cohort_task(data)])
             raise ArtifactNotFound("x")
 
     with pytest.raises(ArtifactNotFound):
@@ -90,7 +90,7 @@ def test_a_pool_that_is_left_by_an_error_leaves_no_scratch(data, tmp_path):
 
     def leave() -> None:
         with LocalPool(str(store.root), data, n_workers=1) as pool:
-            pool.submit(cohort_task(data)).result(timeout=60)
+            pool.submit_all([cohort_task(data)])[0].result(timeout=60)
             with scratch_folder("run_iteration", store.scratch()) as folder:
                 shutil.copytree(folder.parent, store.scratch() / _renamed(folder.parent.name))
             raise ArtifactNotFound("x")
@@ -157,12 +157,12 @@ if __name__ == "__main__":
     looked = process_pool.call_beside(os.getpid)
     workers = lambda: {child.pid for child in multiprocessing.active_children()}
     with process_pool.LocalPool(store, data, n_workers=process_pool.usable_cpus()) as pool:
-        pool.submit(cohort_task(data)).result(60)
+        pool.submit_all([cohort_task(data)])[0].result(60)
         print(looked in workers(), len(workers()) == min(process_pool.usable_cpus(), 4))
-        pool.submit(other).result(60)
+        pool.submit_all([other])[0].result(60)
         pool._end_of_encoders.join(60)
         print(looked in workers(), len(workers()))
-        assert pool.submit(cohort_task(data)).result(60).is_new is False
+        assert pool.submit_all([cohort_task(data)])[0].result(60).is_new is False
     print(workers())
 """
 
