@@ -48,6 +48,7 @@ from mlho.sources.omop.views import iter_concepts
 from mlho.sources.reading import open_table
 from mlho.spec.cohort import Index
 from mlho.spec.training import TrainingSpec
+from mlho.training.iterations.planned import check_planned_sets
 
 #: Size in bytes up to which a table other than the events is read completely. Of a larger table only the header is read.
 MOST_BYTES: Final = 256 << 20
@@ -59,7 +60,12 @@ _MOST_IDS: Final = 5
 
 
 def inspect_training(
-    spec: TrainingSpec, root: DataRoot, *, has_all_events: bool = True, today: dt.date | None = None
+    spec: TrainingSpec,
+    root: DataRoot,
+    *,
+    has_all_events: bool = True,
+    today: dt.date | None = None,
+    trains: bool = True,
 ) -> Inspection:
     """Inspect and check the tables of a training run.
 
@@ -72,6 +78,8 @@ def inspect_training(
     today : date, optional
         Given by a command, which warns about later index dates. A task gives no date, because its output must not depend on
         it.
+    trains : bool
+        Whether a model is trained, so that the planned test sets and the groups of the audit are checked.
 
     Returns
     -------
@@ -98,6 +106,9 @@ def inspect_training(
         cohort = _define_by_rule(found, spec, root, files if has_all_events else {}, of_cdm)
     if cohort is not None and today is not None:
         found.warn(judge_future(cohort, today, min_cell=spec.report.min_cell))
+    if cohort is not None and trains and spec.recalibrate is None:
+        found.attempt(lambda: check_planned_sets(spec, cohort))
+        found.attempt(lambda: _check_groups(spec, cohort))
     if "concepts" in files and (is_small(files["concepts"]) or source.name == cdm.OMOP_NAME):
         found.attempt(lambda: _look_at_concepts(source, files["concepts"]))
     if "events" in files:
@@ -107,6 +118,15 @@ def inspect_training(
     look_at_zones(found, without_rules.cohort.index, source, files)
     describe_tables(found, source, files)
     return found
+
+
+def _check_groups(spec: TrainingSpec, cohort: Cohort) -> None:
+    """Refuse groups or references of ``bias`` that do not exist."""
+    if spec.bias is not None:
+        # The module imports the methods of the audit, which the start of most runs does not need.
+        from mlho.training.results.groups import groupings
+
+        groupings(spec, cohort)
 
 
 def look_at_zones(

@@ -20,6 +20,7 @@ def inspect_tables(
     *,
     env: Mapping[str, str] | None = None,
     today: dt.date | None = None,
+    trains: bool = True,
 ) -> "Inspection":
     """Return the findings of an inspection of the tables.
 
@@ -33,12 +34,14 @@ def inspect_tables(
         Settings of object storage; default: the environment.
     today : date, optional
         Of a command: training index dates after this day give a warning.
+    trains : bool
+        False if the specification describes labelled data for an existing model.
     """
     root = open_data(data, env)
     if isinstance(spec, RunSpec):
         from mlho.inspection.training import inspect_training
 
-        return inspect_training(spec.spec, root, today=today)
+        return inspect_training(spec.spec, root, today=today, trains=trains)
     from mlho.inspection.scoring import inspect_scoring
 
     assert document is not None, "a scoring run has a bundle"

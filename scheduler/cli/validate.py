@@ -79,14 +79,15 @@ def inspect_first(
     document: bytes | None = None,
     *,
     env: Mapping[str, str] | None = None,
+    trains: bool = True,
 ) -> "list[Inspection]":
     """Inspect the tables before a run, print warnings, and return the findings for each outcome.
 
-    Raise the first error found, after the others are printed.
+    Raise the first error found, after the others are printed. Without ``trains``, the data are for an existing model.
     """
     run_specs = _each(spec)
     inspections = [
-        call_beside(inspect_tables, run_spec, data, document, env=env, today=today())
+        call_beside(inspect_tables, run_spec, data, document, env=env, today=today(), trains=trains)
         for run_spec in run_specs
     ]
     for sentence in dict.fromkeys(words for inspection in inspections for words in inspection.warnings):

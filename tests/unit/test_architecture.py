@@ -44,7 +44,7 @@ ROOMS = {
     "training": {"method", "encoding", "model", "report"},
     "scoring": {"sources", "method", "encoding", "model", "report"},
     "external": {"sources", "method", "encoding", "model", "report", "training", "scoring"},
-    "inspection": {"sources", "encoding", "model", "scoring"},
+    "inspection": {"sources", "encoding", "model", "training", "scoring"},
     "steps": {
         "inspection",
         "sources",

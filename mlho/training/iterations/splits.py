@@ -16,9 +16,9 @@ from mlho.training.iterations.planned import (
     SHORTER_HORIZONS,
     TESTED,
     TRAINED,
+    check_planned_sets,
     outcomes_of,
     planned_sets,
-    refuse_unusable,
 )
 
 FINAL: Final = "final"
@@ -137,8 +137,7 @@ def check_splits(spec: TrainingSpec, cohort: Cohort) -> None:
     DataError
         The message gives the number of such parts and the remedy.
     """
-    if not spec.validation.is_drawn:
-        refuse_unusable(spec, cohort, planned_sets(spec, cohort))
+    check_planned_sets(spec, cohort)
     refuse_one_class(spec, cohort, [*range(1, spec.validation.iterations + 1), FINAL])
 
 

@@ -89,7 +89,7 @@ def _evaluate(options: EvaluateOptions) -> int:
     with _naming_the_option(options.site):
         spec = _by_site(spec, options.site)
         data = data_root(spec, path)
-        inspect_first(spec, data)
+        inspect_first(spec, data, trains=False)
         manifest = make_manifest(spec.spec.data.tables, data, source=spec.spec.data.source).plain()
         data_digest = digest_of(manifest)
         known = (

@@ -1,6 +1,7 @@
 """The command ``mlho recalibrate``: a new version of a model with a new calibrator, fitted on recent labels."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,7 +63,9 @@ def _recalibrate(options: RecalibrateOptions) -> int:
     data_spec = data_spec.model_copy(update={"spec": without_training(data_spec.spec)})
     spec = _named(data_spec, training_spec(source, store) or data_spec, options.name)
     correction = "intercept" if options.intercept else "line"
-    run = prepare_recalibration(spec, source, bundle, correction, path, store, inspect=inspect_first)
+    run = prepare_recalibration(
+        spec, source, bundle, correction, path, store, inspect=partial(inspect_first, trains=False)
+    )
     carry_out_one(run, spec.metadata.name, options)
     renew(store, options.store)
     result = result_of(store, run.run_id)

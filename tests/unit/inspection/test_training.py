@@ -362,6 +362,28 @@ def test_texts_that_are_no_dates_have_no_form():
     assert np.all(guess_formats(pa.array(["", None], pa.string())) == ((), False))
 
 
+@pytest.mark.parametrize(("iterations", "remedies"), [(3, ["Set validation.iterations to 4."]), (4, [])])
+def test_test_sets_that_a_run_would_refuse_are_an_error(folder, iterations, remedies):
+    """Each of two sites is tested equally often. Without this check, a run stops only after the events are encoded."""
+    changed(folder, "demographics", sex=lambda n, _: "FM"[n % 2])
+    validation = {"split": "site", "splitColumn": "sex", "iterations": iterations, "folds": 3, "seed": 7}
+
+    errors = inspected(folder, {"validation": validation}).errors
+
+    assert [(error.where, error.remedy) for error in errors] == [
+        ("validation.iterations", remedy) for remedy in remedies
+    ]
+    as_labels = inspect_training(make_spec({"validation": validation}).spec, folder, trains=False)
+    assert as_labels.errors == []
+
+
+def test_a_reference_group_that_does_not_exist_is_an_error(folder):
+    """Without this check, a run stops only after the events are encoded."""
+    (error,) = inspected(folder, {"bias": {"references": {"sex": "woman"}}}).errors
+
+    assert "bias.references" in str(error)
+
+
 @pytest.mark.parametrize(("n_persons", "warns"), [(2, True), (150, False)], ids=["a site", "persons"])
 def test_a_column_of_persons_that_is_one_of_sites_is_a_warning(folder, n_persons, warns):
     """Persons are counted beside patients, and many patient ids for each person are a warning, because splits go by person."""
