@@ -48,7 +48,7 @@ from mlho.sources.omop.views import iter_concepts
 from mlho.sources.reading import open_table
 from mlho.spec.cohort import Index
 from mlho.spec.training import TrainingSpec
-from mlho.training.iterations.planned import check_planned_sets
+from mlho.training.iterations.splits import check_splits
 
 #: Size in bytes up to which a table other than the events is read completely. Of a larger table only the header is read.
 MOST_BYTES: Final = 256 << 20
@@ -79,7 +79,7 @@ def inspect_training(
         Given by a command, which warns about later index dates. A task gives no date, because its output must not depend on
         it.
     trains : bool
-        Whether a model is trained, so that the planned test sets and the groups of the audit are checked.
+        Whether a model is trained, so that the splits and the groups of the audit are checked.
 
     Returns
     -------
@@ -107,7 +107,8 @@ def inspect_training(
     if cohort is not None and today is not None:
         found.warn(judge_future(cohort, today, min_cell=spec.report.min_cell))
     if cohort is not None and trains and spec.recalibrate is None:
-        found.attempt(lambda: check_planned_sets(spec, cohort))
+        # With many patients all iterations would take long, and the run checks them.
+        found.attempt(lambda: check_splits(spec, cohort, [1]))
         found.attempt(lambda: _check_groups(spec, cohort))
     if "concepts" in files and (is_small(files["concepts"]) or source.name == cdm.OMOP_NAME):
         found.attempt(lambda: _look_at_concepts(source, files["concepts"]))

@@ -141,12 +141,6 @@ def _roles(cohort: Cohort, is_test: NDArray[np.bool_]) -> NDArray[np.int8]:
     return role
 
 
-def check_planned_sets(spec: TrainingSpec, cohort: Cohort) -> None:
-    """Refuse the test sets of a split by date, site or given part if the run cannot use them; see :func:`refuse_unusable`."""
-    if not spec.validation.is_drawn:
-        refuse_unusable(spec, cohort, planned_sets(spec, cohort))
-
-
 def refuse_unusable(spec: TrainingSpec, cohort: Cohort, sets: Sequence[PlannedSet]) -> None:
     """Refuse test sets that are too small to measure performance, or whose training samples are too few.
 

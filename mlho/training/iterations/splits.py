@@ -16,9 +16,9 @@ from mlho.training.iterations.planned import (
     SHORTER_HORIZONS,
     TESTED,
     TRAINED,
-    check_planned_sets,
     outcomes_of,
     planned_sets,
+    refuse_unusable,
 )
 
 FINAL: Final = "final"
@@ -129,16 +129,22 @@ def _folds(
     return fold
 
 
-def check_splits(spec: TrainingSpec, cohort: Cohort) -> None:
+def check_splits(spec: TrainingSpec, cohort: Cohort, iterations: Sequence[Iteration] | None = None) -> None:
     """Refuse a run in which a test set, fold or training part has one class only, before anything is fitted.
+
+    Parameters
+    ----------
+    iterations : sequence, optional
+        Drawn iterations to check; default: all of them, and the final one. Planned test sets are always checked.
 
     Raises
     ------
     DataError
         The message gives the number of such parts and the remedy.
     """
-    check_planned_sets(spec, cohort)
-    refuse_one_class(spec, cohort, [*range(1, spec.validation.iterations + 1), FINAL])
+    if not spec.validation.is_drawn:
+        refuse_unusable(spec, cohort, planned_sets(spec, cohort))
+    refuse_one_class(spec, cohort, iterations or [*range(1, spec.validation.iterations + 1), FINAL])
 
 
 def refuse_one_class(spec: TrainingSpec, cohort: Cohort, iterations: Sequence[Iteration]) -> None:

@@ -377,6 +377,15 @@ def test_test_sets_that_a_run_would_refuse_are_an_error(folder, iterations, reme
     assert as_labels.errors == []
 
 
+def test_more_folds_than_patients_with_the_outcome_are_an_error(folder):
+    """Without this check, a run stops only after the events are encoded."""
+    changed(folder, "labels", label=lambda n, _: int(n < 4))
+
+    (error,) = inspected(folder, {"validation": {"iterations": 2, "folds": 5, "seed": 7}}).errors
+
+    assert (error.where, error.rule) == ("validation", "a part of a split has one class only")
+
+
 def test_a_reference_group_that_does_not_exist_is_an_error(folder):
     """Without this check, a run stops only after the events are encoded."""
     (error,) = inspected(folder, {"bias": {"references": {"sex": "woman"}}}).errors
@@ -395,7 +404,7 @@ def test_a_column_of_persons_that_is_one_of_sites_is_a_warning(folder, n_persons
 
     found = inspected(folder, {"cohort.groupBy": "person", "cohort.index": {"column": "index_date"}})
 
-    assert found.errors == []
+    assert [error.where for error in found.errors] == ["splits"] * warns  # two persons are too few to split
     assert ("150 persons" in found.facts["cohort"]) != warns
     assert any("names fewer than 11 persons behind" in text for text in found.warnings) == warns
 
