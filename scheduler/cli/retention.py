@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
-from mlho.errors import plural
+from mlho.errors import SpecError, plural
 from mlho.store.base import Store
 from scheduler.cli import terminal
 from scheduler.cli.help import DELETE_ABOUT, PRUNE_ABOUT
@@ -52,7 +52,11 @@ def add_retention(commands: Commands) -> None:
 def _delete(options: DeleteOptions) -> int:
     store = existing_store(options)
     runs = stored_runs(store)
-    return _carry_out(store, [find_run(runs, wanted) for wanted in options.run], options)
+    try:
+        wanted_runs = [find_run(runs, wanted) for wanted in options.run]
+    except SpecError as error:
+        raise SpecError(f"{error} If a deletion was interrupted, mlho prune completes it.") from None
+    return _carry_out(store, wanted_runs, options)
 
 
 def _prune(options: PruneOptions) -> int:

@@ -14,7 +14,7 @@ from mlho.steps.base import verified_blob
 from mlho.steps.patient_files import PATIENT_FILES, patients_in
 from mlho.steps.records import read_commit
 from mlho.store.base import Store
-from mlho.store.keys import COMMITS, blob_key
+from mlho.store.keys import BLOBS, COMMITS, blob_key
 from scheduler.runs.channels import channel_names, inspect_channel, kept_runs
 from scheduler.runs.deletion import Deletion, delete_runs
 from scheduler.runs.record import RunState, used_tasks
@@ -55,6 +55,8 @@ class Purge:
     """Runs of earlier versions, which do not list their artifacts. Their patients are unknown."""
     damaged: tuple[StoredRun, ...] = ()
     """Runs with a damaged file. The patients in that file are unknown."""
+    n_unnamed: int = 0
+    """Files that no artifact names, such as those that a killed deletion left. Their patients are unknown."""
 
     @property
     def deletable(self) -> list[StoredRun]:
@@ -82,17 +84,18 @@ def find_patients(store: Store, patient_ids: Set[str]) -> Purge:
     origins = _origins(store, runs)
     live = _live_bundles(store, {bundle: origin for _, bundle, origin in origins})
     patients_by_file: dict[str, set[str] | None] = {}
+    named = set[str]()
     holdings, found_ids, unknown, damaged = [], set[str](), [], []
     unlisted_tasks = {key.rsplit("/", 1)[1] for key in store.keys(f"{COMMITS}/")}
     for run in runs:
+        if run.state is RunState.DELETING:
+            continue  # the next deletion completes it, until which its artifacts count as those that no run lists
         tasks = used_tasks(store, run.run_id)
         unlisted_tasks -= tasks
-        if run.state is RunState.DELETING:
-            continue  # the next deletion completes it
         if not tasks:
             unknown.append(run)
             continue
-        held, patients, is_damaged = _held(store, tasks, patient_ids, patients_by_file)
+        held, patients, is_damaged = _held(store, tasks, patient_ids, patients_by_file, named)
         if is_damaged:
             damaged.append(run)
         if patients:
@@ -107,7 +110,7 @@ def find_patients(store: Store, patient_ids: Set[str]) -> Purge:
             channels = tuple(name for name, digest in live if digest == bundle)
             holdings.append(Holding(run, n_by_bundle[bundle], (_MODEL,), bundle, channels))
     holdings.sort(key=lambda holding: (holding.run.started, holding.run.run_id), reverse=True)
-    unlisted, patients, is_damaged = _held(store, unlisted_tasks, patient_ids, patients_by_file)
+    unlisted, patients, is_damaged = _held(store, unlisted_tasks, patient_ids, patients_by_file, named)
     if is_damaged:
         unlisted = (*unlisted, "a damaged file")
     return Purge(
@@ -118,6 +121,7 @@ def find_patients(store: Store, patient_ids: Set[str]) -> Purge:
         unlisted=unlisted,
         unknown=tuple(unknown),
         damaged=tuple(damaged),
+        n_unnamed=sum(key.rsplit("/", 1)[1] not in named for key in store.keys(f"{BLOBS}/")),
     )
 
 
@@ -128,15 +132,20 @@ def purge(store: Store, plan: Purge) -> Deletion:
 
 
 def _held(
-    store: Store, tasks: Set[str], patient_ids: Set[str], patients_by_file: dict[str, set[str] | None]
+    store: Store,
+    tasks: Set[str],
+    patient_ids: Set[str],
+    patients_by_file: dict[str, set[str] | None],
+    named: set[str],
 ) -> tuple[tuple[str, ...], set[str], bool]:
     """Return the data that the store holds of the patients, the patients, and whether a file is damaged.
 
-    ``patients_by_file`` keeps the patients of each file that was read.
+    ``patients_by_file`` keeps the patients of each file that was read, and ``named`` the digests of all files of the tasks.
     """
     held, patients, is_damaged = set[str](), set[str](), False
     for commit in store.each(lambda task: read_commit(store, task), sorted(tasks)):
         for name, file in () if commit is None else commit.files.items():
+            named.add(file.sha256)
             if name not in PATIENT_FILES:
                 continue
             if file.sha256 not in patients_by_file:
@@ -162,7 +171,7 @@ def _origins(store: Store, runs: Sequence[StoredRun]) -> list[tuple[StoredRun, s
     """Return each finished recalibration with the digests of its bundle and of the bundle that it recalibrated."""
     found = []
     for run in runs:
-        if run.kind == RECALIBRATION and run.result is not None and run.state is not RunState.DELETING:
+        if run.kind == RECALIBRATION and run.result is not None:
             document = read_document(store, run.run_id, run.result)
             found.append((run, document["final_model"]["bundle_digest"], document["recalibrated_from"]))
     return found

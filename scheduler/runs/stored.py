@@ -41,7 +41,7 @@ class StoredRun:
     record: RunRecord | None
     """``None`` for a run that an earlier version of this program started."""
     result: str | None
-    """Key of the file that marks it as finished, if that exists."""
+    """Key of the file that marks it as finished, if that exists; ``None`` if its deletion has begun."""
     studies: tuple[str, ...] = ()
     """Names of the pages that compare it with the other runs of its document: variants, or windows after the index date."""
 
@@ -90,8 +90,8 @@ def _stored_run(
         kind, name, result = "", DAMAGED, ""  # listed, so that it can be deleted
     recorded = objects.get(run_key(run, RECORD))
     record = read_record(store, run) if recorded is not None else None
-    result_there = result if result in objects else None
-    state = _state(record, recorded, now, is_published=result_there is not None)
+    state = _state(record, recorded, now, is_published=result in objects)
+    result_there = result if result in objects and state is not RunState.DELETING else None
     started = record.started if record is not None else objects[run_key(run, _SPEC)].modified
     return StoredRun(run, name, kind, state, started, record, result_there, studies)
 
@@ -196,6 +196,8 @@ def finished_run(
         remedy = (
             "Wait until it has ended. If its process was killed, run its specification again to continue it."
         )
+    elif run.state is RunState.DELETING:
+        remedy = f"Complete its deletion with: mlho delete {run.run_id}."
     raise SpecError(f"run {run.run_id} ({run.name}): not finished ({run.state}{why}). {remedy}{hint}")
 
 

@@ -51,10 +51,10 @@ def _purge(options: PurgeOptions) -> int:
         terminal.print_lines(_lines(plan))
         if deletion is not None:
             print_deletion(deletion, verb="Deleted")
-        elif plan.deletable or plan.unlisted:
+        elif plan.deletable or plan.unlisted or plan.n_unnamed:
             terminal.out.print("Nothing was deleted. To delete this data, add --yes.")
     if deletion is None:
-        return 1 if plan.holdings or plan.unlisted or plan.damaged or plan.unknown else 0
+        return 1 if plan.holdings or plan.unlisted or plan.n_unnamed or plan.damaged or plan.unknown else 0
     renew(store, options.store)
     deleted = {run.run_id for run in deletion.runs}
     is_left = any(holding.live_in for holding in plan.holdings)
@@ -100,6 +100,11 @@ def _lines(plan: Purge) -> list[str]:
             f"artifacts that no run lists, such as those of a killed or a deleted run: {plural(plan.n_unlisted, 'patient')}: "
             f"{', '.join(plan.unlisted)}"
         )
+    if plan.n_unnamed:
+        lines.append(
+            f"{plural(plan.n_unnamed, 'file')} that no artifact names, such as those of a killed deletion or task: not searched, and may hold data of "
+            "any patient"
+        )
     n_absent = plan.n_wanted - plan.n_found
     lines.append(
         f"{plural(plan.n_wanted, 'patient')} asked for: {plan.n_found} with data, in {plural(len(plan.holdings), 'run')}; {n_absent} without."
@@ -143,6 +148,7 @@ def _facts(plan: Purge) -> dict[str, Any]:
             for holding in plan.holdings
         ],
         "unlisted": {"patients": plan.n_unlisted, "holds": plan.unlisted},
+        "unnamed_files": plan.n_unnamed,
         "runs_of_earlier_versions": [run.run_id for run in plan.unknown],
         "damaged_runs": [run.run_id for run in plan.damaged],
     }

@@ -1,5 +1,6 @@
 """Data of given patients: where a store has them, and that a purge removes them all."""
 
+import datetime as dt
 import json
 from pathlib import Path
 from shutil import copytree
@@ -228,6 +229,39 @@ def test_artifacts_that_no_run_lists_are_found_and_deleted(store, runs, tmp_path
     assert "1 patient: demographics, encoded rows, scores" in before.out
     assert deleted.code == 0
     assert files_with(store, HELD) == []
+
+
+def test_data_of_a_killed_purge_are_reported_until_they_are_deleted(store, runs, tmp_path, capsys):
+    """A purge is killed while it deletes a run, and again when only files without their commit records are left. Each time
+    `mlho purge` reports the data with exit code 1, and the repeated purge deletes them.
+    """
+    trained = [run for run in stored_runs(store) if run.run_id in (runs["newer"], runs["older"])]
+    delete_runs(store, trained, act=True, grace=dt.timedelta(0))
+    swap_record(store, runs["scores"], lambda _: RunRecord(state=RunState.DELETING, started=NOW))
+    begun = call_command(["purge", listed(tmp_path, HELD)], store.root, capsys)
+    for key in [*store.keys(f"uses/{runs['scores']}/"), *store.keys("commits/")]:
+        store.delete(key)
+    late = call_command(["purge", listed(tmp_path, HELD)], store.root, capsys)
+    repeated = call_command(["purge", listed(tmp_path, HELD), "--yes"], store.root, capsys)
+
+    assert begun.code == 1
+    assert "1 patient: demographics, scores, table of patients to score" in begun.out
+    assert late.code == 1
+    assert "that no artifact names" in late.out
+    assert repeated.code == 0
+    assert files_with(store, HELD) == []
+
+
+def test_a_run_whose_deletion_has_begun_is_not_used(store, runs, capsys):
+    """Its files may still be complete. It is not shown as finished, and the messages name the commands that complete the deletion."""
+    swap_record(store, runs["older"], lambda _: RunRecord(state=RunState.DELETING, started=NOW))
+    shown = call_command(["show", runs["older"]], store.root, capsys)
+    repeated = call_command(["delete", "gone", runs["older"], "--yes"], store.root, capsys)
+
+    assert shown.code == 2
+    assert f"mlho delete {runs['older']}" in shown.err
+    assert repeated.code == 2
+    assert "mlho prune completes it" in repeated.err
 
 
 def scores_of(store: LocalStore) -> list[Path]:
