@@ -104,16 +104,17 @@ class LocalStore(Store):
 
     @override
     def objects(self, prefix: str) -> Iterator[StoredObject]:
-        top = self.root / prefix.rpartition("/")[0]
-        found = (self._facts(path) for path in (top.rglob("*") if top.is_dir() else ()))
+        top = f"{self._root}/{prefix.rpartition('/')[0]}"
+        # Names as text, because a store has many small objects, for which a ``Path`` would be slow.
+        found = (self._facts(f"{folder}/{name}") for folder, _, names in os.walk(top) for name in names)
         named = [item for item in found if item is not None and item.key.startswith(prefix)]
         return iter(sorted(named, key=lambda item: item.key))
 
-    def _facts(self, path: Path) -> StoredObject | None:
-        """Return the facts about a file; ``None`` for a folder, a temporary file, and a file that was just deleted."""
-        key = path.relative_to(self.root).as_posix()
+    def _facts(self, name: str) -> StoredObject | None:
+        """Return the facts about a file; ``None`` for a temporary file, and a file that was just deleted."""
+        key = name.removeprefix(self._root).lstrip("/")
         try:
-            facts = path.stat()
+            facts = os.stat(name)
         except FileNotFoundError:
             return None
         if key.startswith(_TEMPORARY) or not stat.S_ISREG(facts.st_mode):
