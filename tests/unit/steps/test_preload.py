@@ -1,5 +1,6 @@
 """Modules that worker processes inherit from the fork server."""
 
+import json
 import os
 import subprocess
 import sys
@@ -34,30 +35,49 @@ for kind, own in columns.items():
 """
 
 
-def test_the_server_imports_no_library_only_because_it_is_installed():
-    """Each of them would cost time and memory before the first task; a child can still import it."""
-    names = ["cffi", "coverage", "numpy.f2py", "numpy.testing", "pandas", "scipy.linalg", "sklearn"]
-    program = f"""
+_NAMES = ["cffi", "coverage", "numpy.f2py", "numpy.testing", "pandas", "scipy.linalg", "sklearn"]
+_IMPORTED = f"""
 import importlib, sys
-print([name for name in {names} if name in sys.modules])
-print([importlib.import_module(name).__name__ for name in {names}])
+print([name for name in {_NAMES} if name in sys.modules])
+print([importlib.import_module(name).__name__ for name in {_NAMES}])
+"""
+_ALLOCATOR = "import pyarrow\nprint(pyarrow.default_memory_pool().backend_name == 'system')"
+_FORKS = """
+import json, os, sys
+for program in json.loads(sys.argv[1]):
+    sys.stdout.flush()
+    if not (child := os.fork()):
+        exec(program, {})
+        sys.stdout.flush()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0, program
+    print("end of a child")
 """
 
-    assert _run(_SERVER, program) == ["[]", str(names)]
+
+@pytest.fixture(scope="module")
+def printed() -> dict[str, list[str]]:
+    """Return the lines that each program prints in a child of one server."""
+    programs = [_IMPORTED, _ALLOCATOR, _FIT, _CONVERT]
+    lines = iter(_run(_SERVER, _FORKS, arguments=[json.dumps(programs)]))
+    return {program: list(iter(lines.__next__, "end of a child")) for program in programs}
 
 
-def test_arrow_takes_its_memory_from_the_system_in_the_server_alone():
+def test_the_server_imports_no_library_only_because_it_is_installed(printed):
+    """Each of them would cost time and memory before the first task; a child can still import it."""
+    assert printed[_IMPORTED] == ["[]", str(_NAMES)]
+
+
+def test_arrow_takes_its_memory_from_the_system_in_the_server_alone(printed):
     """Arrow's own allocator would hold more memory in each process that reads tables. Elsewhere it belongs to the user's program."""
-    program = "import pyarrow\nprint(pyarrow.default_memory_pool().backend_name == 'system')"
-
-    assert _run(_SERVER, program) == ["True"]
-    assert _run(program) == ["False"]
+    assert printed[_ALLOCATOR] == ["True"]
+    assert _run(_ALLOCATOR) == ["False"]
 
 
 @pytest.mark.parametrize("program", [_FIT, _CONVERT], ids=["xgboost and scikit-learn", "pandas and Arrow"])
-def test_a_child_computes_the_same_without_the_hidden_libraries(program):
+def test_a_child_computes_the_same_without_the_hidden_libraries(program, printed):
     """xgboost fits the same trees, and Arrow reads the same columns, although they did not find a library when they looked."""
-    assert _run(_SERVER, program) == _run(program)
+    assert printed[program] == _run(program)
 
 
 def test_the_server_of_a_run_imports_the_rest_when_the_command_asks_for_it():
