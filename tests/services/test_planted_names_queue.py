@@ -6,6 +6,7 @@ import re
 import threading
 import urllib.request
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final, cast
@@ -184,6 +185,18 @@ def test_good_and_bad_rows_show_no_planted_text(home: Commands) -> None:
     assert [kind for kind, text in shown.items() if PLANTED.lower() in text.lower()] == []
 
 
+def test_planted_value_that_the_inspection_finds_is_not_quoted(home: Commands) -> None:
+    """A name in place of a number fails the command with exit code 3 before the queue is used, and is not quoted. The other
+    columns are tested without a queue.
+    """
+    tables = planted_tables()
+    _write(home, replace(tables, events=planted(tables.events, "numeric_value", rows=[1])))
+
+    assert home.run("--broker", home.broker).wait(GUARD_SECONDS) == 3, home.log()
+    assert "Expected" in home.log()
+    assert PLANTED.lower() not in home.log().lower()
+
+
 @pytest.mark.parametrize(
     ("table", "column"),
     [
@@ -194,16 +207,14 @@ def test_good_and_bad_rows_show_no_planted_text(home: Commands) -> None:
     ],
 )
 def test_planted_value_that_fails_a_run_is_not_quoted(home: Commands, table: str, column: str) -> None:
-    """A name in place of a number, a date or a patient's id fails the run with exit code 3 and is not quoted, whether the
-    inspection or a task finds it. The other columns are tested without a queue.
+    """A name in place of a number, a date or a patient's id that a task finds fails the run with exit code 3 and is not quoted.
+    The other columns are tested without a queue.
     """
     tables = planted_tables()
-    _write(home, Tables(**{**vars(tables), table: planted(getattr(tables, table), column, rows=[1])}))
-    looked = home.run("--broker", home.broker).wait(GUARD_SECONDS)
+    _write(home, replace(tables, **{table: planted(getattr(tables, table), column, rows=[1])}))
     ended, ear = _run(home, [WITHOUT_LOOK], [WORKER_OF_TABLES])
     shown = _shown(home, ear)
 
-    assert looked == 3, home.log()
     assert ended == 3, home.log()
     assert "task_failed" in shown["logs and errors"]
     assert "Expected" in shown["logs and errors"]
