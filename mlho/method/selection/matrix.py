@@ -55,8 +55,8 @@ def _levels_of(
     return level_columns_from_block(block, layout)
 
 
-def layout_of(y: ArrayLike, mask: NDArray[np.bool_] | None, shape: tuple[int, int]) -> SampleLayout:
-    """Return the layout of the masked samples. Refuse invalid labels and masks."""
+def layout_of(y: ArrayLike, shape: tuple[int, int]) -> SampleLayout:
+    """Return the layout of the samples. Refuse invalid labels."""
     n_samples, n_columns = shape
     if n_columns == 0:
         raise bad_matrix("no columns", "at least one", "0")
@@ -65,17 +65,11 @@ def layout_of(y: ArrayLike, mask: NDArray[np.bool_] | None, shape: tuple[int, in
         raise bad_matrix("labels", f"shape ({n_samples},), one per row of X", f"shape {labels.shape}")
     if labels.dtype.kind not in "biuf" or not np.isin(labels, (0, 1)).all():
         raise bad_matrix("labels", "0 and 1 only", f"other values, dtype {labels.dtype}")
-    if mask is not None:
-        mask = np.asarray(mask)
-        if mask.dtype != np.bool_ or mask.shape != labels.shape:
-            raise bad_matrix(
-                "mask", f"booleans of shape {labels.shape}", f"{mask.dtype} of shape {mask.shape}"
-            )
-    layout = lay_out_samples(labels.astype(np.bool_), mask)
+    layout = lay_out_samples(labels.astype(np.bool_))
     if not layout.n_by_class.all():
         raise DataError(
             "rank",
-            "one class only under the mask",
+            "one class only",
             expected="positive and negative samples",
             got=f"{layout.n_by_class[1]} positive and {layout.n_by_class[0]} negative ones",
             remedy="Use fewer folds, or split: stratified.",
@@ -110,7 +104,7 @@ def _check_values(values: NDArray[Any]) -> None:
 
 
 def bad_matrix(rule: str, expected: str, got: str) -> DataError:
-    """Return the error for a matrix, its labels or its mask."""
+    """Return the error for a matrix or its labels."""
     return DataError(
         "rank", rule, expected=expected, got=got, remedy="Build the feature matrix and its labels again."
     )
