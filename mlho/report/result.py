@@ -360,10 +360,10 @@ class Result(Part):
     """Findings to know before trusting the numbers."""
     cohort: CohortSummary
     ledger: LedgerSummary
-    leakage: Annotated[Leakage | None, OMITTED] = None
-    """Checks and findings of the leakage sentinel before training; absent in results of earlier versions."""
-    quality: Annotated[Quality | None, OMITTED] = None
-    """Findings of the checks of data quality before training; absent in results of earlier versions."""
+    leakage: Leakage
+    """Checks and findings of the leakage sentinel before training."""
+    quality: Quality
+    """Findings of the checks of data quality before training."""
     features: list[FeatureResult]
     """Every feature that any iteration selected, by descending confidence score, then by descending effect; the demographics follow."""
     consensus: dict[str, Any]

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
 
 from mlho.report import words
 from mlho.report.dossier.items import METADATA, Answer, Facts, Gap, Source
@@ -102,12 +101,10 @@ def preparation(facts: Facts) -> str:
 
 
 def _checked(facts: Facts) -> str:
-    quality = facts.result.quality
-    if quality is None:
-        return ""
-    found = [check.check for check in quality.checks if check.n_findings]
+    checks = facts.result.quality.checks
+    found = [check.check for check in checks if check.n_findings]
     named = f": {', '.join(found)}" if found else ""
-    return f" Data quality checks with findings: {len(found)} of {len(quality.checks)}{named}."
+    return f" Data quality checks with findings: {len(found)} of {len(checks)}{named}."
 
 
 @_from("docs/method.md", "cohort")
@@ -152,14 +149,9 @@ def methods(facts: Facts) -> str:
     names = ", ".join(candidate["classifier"] for candidate in spec["candidates"])
     return (
         f"Candidates: {names}. {words.plural(validation['iterations'], 'iteration')} of a train/test split "
-        f"({_split_words(validation)}), each with nested {validation['folds']}-fold cross-validation; features and settings are chosen on "
+        f"({validation['split']}), each with nested {validation['folds']}-fold cross-validation; features and settings are chosen on "
         f"training patients only (scope of the selection: {spec['selection']['scope']}). Scores are calibrated on out-of-fold predictions."
     )
-
-
-def _split_words(validation: dict[str, Any]) -> str:
-    split = validation["split"]
-    return split if isinstance(split, str) else next(iter(split))
 
 
 @_from("docs/method.md")

@@ -10,9 +10,9 @@ from mlho.report.svg.multiples import multiples
 
 def volume(result: Result) -> Figure | None:
     """Plot the used rows by month, in all and by site, and by year for codes that begin or end within the period."""
-    if result.quality is None or not result.quality.series:
-        return None
     panels = [(series.name, series.at, series.rows) for series in result.quality.series]
+    if not panels:
+        return None
     return Figure(
         "volume",
         "Events over time",

@@ -12,27 +12,19 @@ SHOWN: Final = {"passed": "passed", "allowed": "allowed", "warning": "warning", 
 Rows = list[tuple[str, ...]]
 
 
-def leakage(sentinel: Leakage | None) -> dict[str, Any] | None:
-    """Return the tables of the leakage sentinel; None if it did not run."""
-    return (
-        None
-        if sentinel is None
-        else {
-            "checks": check_rows(sentinel.checks),
-            "findings": finding_rows(sentinel.findings),
-            "left_out": max(0, len(sentinel.findings) - MAX_FINDINGS),
-            "never_enter": words.plural(sentinel.never_enter, "code"),
-        }
-    )
+def leakage(sentinel: Leakage) -> dict[str, Any]:
+    """Return the tables of the leakage sentinel."""
+    return {
+        "checks": check_rows(sentinel.checks),
+        "findings": finding_rows(sentinel.findings),
+        "left_out": max(0, len(sentinel.findings) - MAX_FINDINGS),
+        "never_enter": words.plural(sentinel.never_enter, "code"),
+    }
 
 
-def quality(checked: Quality | None) -> dict[str, Any] | None:
-    """Return the tables of data quality; None if the checks did not run."""
-    return (
-        None
-        if checked is None
-        else {"checks": check_rows(checked.checks), "findings": finding_rows(checked.findings)}
-    )
+def quality(checked: Quality) -> dict[str, Any]:
+    """Return the tables of data quality."""
+    return {"checks": check_rows(checked.checks), "findings": finding_rows(checked.findings)}
 
 
 def check_rows(checks: list[Check]) -> Rows:

@@ -18,7 +18,6 @@ from mlho.report.result import Result
 
 _NAMED: Final = 3
 _FEW: Final = 0.001  # share of the event rows below which a rule is not named
-_NO_CHECKS: Final = "Not known: this result was made by a version without these checks."
 
 
 def questions(result: Result) -> list[tuple[str, str, str]]:
@@ -69,8 +68,6 @@ def _dropped(result: Result) -> str:
 
 
 def _leaking(result: Result) -> str:
-    if result.leakage is None:
-        return _NO_CHECKS
     summary = _checked(result.leakage.checks)
     if not result.predictive:
         return f"Yes: there is no prediction at an index date, so records after the outcome may be used. {summary}"
@@ -78,7 +75,7 @@ def _leaking(result: Result) -> str:
 
 
 def _sound(result: Result) -> str:
-    return _NO_CHECKS if result.quality is None else _checked(result.quality.checks)
+    return _checked(result.quality.checks)
 
 
 def _checked(checks: Sequence[Check]) -> str:

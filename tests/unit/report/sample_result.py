@@ -76,6 +76,8 @@ def sample_result(
             "n_ever_selected": n_features,
         },
         "iterations": [_iteration(i, a, draw) for i, a in enumerate(aurocs, start=1)],
+        "leakage": {"checks": [], "findings": [], "never_enter": 0},
+        "quality": {"checks": [], "findings": [], "series": []},
         "candidates": _candidates(aurocs),
         "bias": _bias(),
         "procedure": f"xgboost on the features ranked in each iteration, mean over the test sets of {n_iterations} iterations",
