@@ -243,19 +243,11 @@ def metric_order(keys: Sequence[str]) -> list[str]:
 
 def rule_words(rule: str) -> str:
     """Describe the rule of a threshold."""
-    name, _, value = rule.replace("_", "-").partition(":")
-    try:
-        share_of = percent(float(value), 0) if value else ""
-    except ValueError:
-        share_of = value
-    known = {
-        "youden": "largest sum of sensitivity and specificity (Youden)",
-        "fixed-alert-rate": f"flag {share_of or 'a fixed share'} of samples",
-        "alert-rate": f"flag {share_of or 'a fixed share'} of samples",
-        "fixed-sensitivity": f"find {share_of or 'a fixed share'} of cases",
-        "sensitivity": f"find {share_of or 'a fixed share'} of cases",
-    }
-    return known.get(name, rule)
+    if rule == "youden":
+        return "largest sum of sensitivity and specificity (Youden)"
+    name, _, value = rule.partition(":")
+    known = {"fixed-alert-rate": "flag {} of samples", "fixed-sensitivity": "find {} of cases"}
+    return known[name].format(percent(float(value), 0)) if name in known else rule
 
 
 def stability_gain(value: float, permuted: float) -> str:

@@ -157,17 +157,10 @@ def _sentence(detail: Mapping[str, Any], path: tuple[Any, ...], value: Any) -> s
         name, words = _BOUNDS[kind]
         return f"expected {words.format(_plain(context[name]))}; got {_got(value)}."
     if kind in ("too_short", "too_long"):
-        bound = (
-            f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
-        )
-        return f"expected {bound} {_noun(bound, 'entry', 'entries')}; got {context['actual_length']}.{_example(path)}"
+        bound = _length_bound(context, "entry", "entries")
+        return f"expected {bound}; got {context['actual_length']}.{_example(path)}"
     if kind in ("string_too_short", "string_too_long"):
-        bound = (
-            f"at least {context['min_length']}"
-            if "min_length" in context
-            else f"at most {context['max_length']}"
-        )
-        return f"expected {bound} {_noun(bound, 'character', 'characters')}; got {len(str(value))}."
+        return f"expected {_length_bound(context, 'character', 'characters')}; got {len(str(value))}."
     if kind == "string_pattern_mismatch":
         meaning = _PATTERNS.get(
             context["pattern"], "text in a different form, see the documentation of the field"
@@ -176,8 +169,9 @@ def _sentence(detail: Mapping[str, Any], path: tuple[Any, ...], value: Any) -> s
     return f"{detail['msg'].removeprefix('Value error, ').removesuffix('.')}."
 
 
-def _noun(bound: str, singular: str, plural: str) -> str:
-    return singular if bound.endswith(" 1") else plural
+def _length_bound(context: Mapping[str, Any], singular: str, plural: str) -> str:
+    name, words = ("min_length", "at least") if "min_length" in context else ("max_length", "at most")
+    return f"{words} {context[name]} {singular if context[name] == 1 else plural}"
 
 
 def _plain(number: float) -> str:

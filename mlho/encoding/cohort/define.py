@@ -184,8 +184,7 @@ def join_cohort(
         warnings += check_cdm_version(source, cdm)
     cohort = _assemble(selection, outcome, persons, spec, warnings)
     if is_omop:
-        days = spec.data.after_death_days
-        last_us = last_days(source, cdm, cohort.patient_ids, after_days=days)
+        last_us = last_days(source, cdm, cohort.patient_ids, after_days=spec.data.after_death_days)
         cohort = replace(cohort, last_us=last_us)
     return CohortResult(cohort, {**selection.ledger, USED: int(selection.is_in.sum())})
 

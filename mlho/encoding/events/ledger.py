@@ -7,7 +7,7 @@ total, which does not depend on the partitions.
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
 from mlho.encoding.cohort.counts import LARGE_SHARE
 from mlho.errors import DataError, MlhoError
@@ -243,16 +243,14 @@ class Ledger:
         }
 
     @classmethod
-    def from_json(cls, plain: Mapping[str, object]) -> "Ledger":
+    def from_json(cls, plain: Mapping[str, Any]) -> "Ledger":
         """Restore a ledger from the output of :meth:`to_json`."""
-        dropped = plain["dropped"]
-        assert isinstance(dropped, Mapping)
         return cls(
-            rows_in=int(str(plain["rows_in"])),
-            rows_used=int(str(plain["rows_used"])),
-            dropped={rule: int(dropped.get(rule.words, 0)) for rule in Rule},
-            rows_with_value=int(str(plain["rows_with_value"])),
-            rows_rolled_up=int(str(plain.get("rows_rolled_up", 0))),
+            rows_in=plain["rows_in"],
+            rows_used=plain["rows_used"],
+            dropped={rule: plain["dropped"].get(rule.words, 0) for rule in Rule},
+            rows_with_value=plain["rows_with_value"],
+            rows_rolled_up=plain.get("rows_rolled_up", 0),
         )
 
 

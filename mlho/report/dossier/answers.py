@@ -71,9 +71,7 @@ def dates(facts: Facts) -> str:
 def attrition(facts: Facts) -> str:
     """Return the number of samples after each rule of the cohort."""
     steps = facts.result.cohort.attrition
-    text = "; ".join(
-        f"{words.rule_words(step.rule)}: {words.counted(step.samples)} samples" for step in steps
-    )
+    text = "; ".join(f"{step.rule}: {words.counted(step.samples)} samples" for step in steps)
     return f"Samples remaining after each step: {text}."
 
 
