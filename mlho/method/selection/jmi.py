@@ -1,6 +1,6 @@
 """Joint mutual information: ranking of features ("maximise relevance"), and related criteria."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -38,7 +38,6 @@ def rank(
     *,
     mode: Mode = "presence",
     ranking: RankingName = "jmi",
-    cut_points: Sequence[int] = (1, 2, 3),
     n_patients_by_column: ArrayLike | None = None,
 ) -> Ranking:
     """Select features one by one by their joint information about the label with those already selected.
@@ -52,7 +51,7 @@ def rank(
     n_features : int
         Number of features to select, at least 1; with fewer columns all of them are ranked.
     mode : {"presence", "levels", "counts"}
-        Levels of a feature: present or not; counts cut at ``cut_points``; or every distinct count as a level, as
+        Levels of a feature: present or not; counts cut at 1, 2 and 3; or every distinct count as a level, as
         praznik treats R's integers. There is no correction for the number of levels: with ``counts``, columns with many levels rank
         first regardless of content. Runs rank corrected terciles instead; see :func:`rank_columns`.
     ranking : {"jmi", "mlho-r", "mim", "mrmr", "cmim", "jmim"}
@@ -60,8 +59,6 @@ def rank(
         ``jmi``: the sum of I((X,W);Y) over W in S. ``mim``: I(X;Y). ``mrmr``: I(X;Y) − mean over S of I(X;W). ``cmim``:
         min(I(X;Y), min over S of I(X;Y|W)). ``jmim``: min over S of I((X,W);Y).
         ``mlho-r``: ``jmi`` of all columns, then :func:`cut_as_mlho_r`, which is not in the order of selection.
-    cut_points : sequence of int
-        For ``levels``; see :func:`mlho.method.selection.levels.cut_levels`.
     n_patients_by_column : array-like of int, shape (n_columns,), optional
         For ``mlho-r``: distinct patients with the feature. Default: the samples with the feature, which is
         the same with one sample per patient.
@@ -74,7 +71,7 @@ def rank(
     Raises
     ------
     SpecError
-        ``n_features``, ``mode``, ``ranking`` or ``cut_points`` is invalid.
+        ``n_features``, ``mode`` or ``ranking`` is invalid.
     DataError
         Shapes differ, a value is negative, missing or not an integer, or the labels are not both 0 and 1.
 
@@ -93,7 +90,7 @@ def rank(
     _check_options(n_features, ranking)
     X = X if hasattr(X, "tocsc") else np.asarray(X)
     layout = layout_of(y, shape_of(X))
-    columns = pack_matrix(X, mode, cut_points, layout)
+    columns = pack_matrix(X, mode, layout)
     return _rank(columns, n_features, ranking, n_patients_by_column)
 
 

@@ -1,6 +1,5 @@
 """Validation of the input matrix (dense, or sparse by rows or columns), and packing for counting."""
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -22,16 +21,14 @@ Mode = Literal["presence", "levels", "counts"]
 _VALUES_AT_ONCE = 1 << 20
 
 
-def pack_matrix(
-    X: Any, mode: Mode, cut_points: Sequence[int], layout: SampleLayout
-) -> BitColumns | LevelColumns:
+def pack_matrix(X: Any, mode: Mode, layout: SampleLayout) -> BitColumns | LevelColumns:
     """Return the matrix as packed columns of level codes."""
     if isinstance(X, np.ndarray):
         _check_values(X)
         block = columns_from_dense(X)
         if mode == "presence":
             return bit_columns_from_block(block, layout)
-        return _levels_of(block, mode, cut_points, layout)
+        return _levels_of(block, mode, layout)
     X = X.tocsc()
     _check_values(X.data)
     if mode == "presence":
@@ -42,16 +39,12 @@ def pack_matrix(
         X.sum_duplicates()
         _check_values(X.data)
     block = ColumnBlock(X.shape[0], X.indptr, X.indices, X.data.astype(np.int32, copy=False))
-    return _levels_of(block, mode, cut_points, layout)
+    return _levels_of(block, mode, layout)
 
 
-def _levels_of(
-    block: ColumnBlock, mode: Mode, cut_points: Sequence[int], layout: SampleLayout
-) -> BitColumns | LevelColumns:
+def _levels_of(block: ColumnBlock, mode: Mode, layout: SampleLayout) -> BitColumns | LevelColumns:
     if mode == "levels":
-        block = ColumnBlock(
-            block.n_samples, block.indptr, block.indices, cut_levels(block.values, cut_points)
-        )
+        block = ColumnBlock(block.n_samples, block.indptr, block.indices, cut_levels(block.values))
     return level_columns_from_block(block, layout)
 
 

@@ -105,9 +105,9 @@ FORMS = {
 def test_every_ranking_agrees_with_brute_force(problem, mode, ranking, form):
     """For every mode and form of the matrix, picks and scores are those of the definition."""
     X, y = problem
-    levels = {"presence": X > 0, "levels": cut_levels(X, (1, 2)), "counts": X}[mode]
+    levels = {"presence": X > 0, "levels": cut_levels(X), "counts": X}[mode]
 
-    result = rank(FORMS[form](X), y, X.shape[1], mode=mode, ranking=ranking, cut_points=(1, 2))
+    result = rank(FORMS[form](X), y, X.shape[1], mode=mode, ranking=ranking)
 
     assert sorted(result.order.tolist()) == list(range(X.shape[1]))
     agrees_with_definition(result, levels, y, ranking)
@@ -308,7 +308,6 @@ GOOD = np.array([[0, 1], [1, 0], [1, 1]])
         (GOOD, [1, 1, 1], {}, DataError, "3 positive and 0 negative"),
         (GOOD, [0, 1, 1], {"mode": "binary"}, SpecError, "selection.mode"),
         (GOOD, [0, 1, 1], {"ranking": "relief"}, SpecError, "selection.ranking"),
-        (GOOD, [0, 1, 1], {"mode": "levels", "cut_points": (2, 1)}, SpecError, "cutPoints"),
         (GOOD, [0, 1, 1], {"ranking": "mlho-r", "n_patients_by_column": [1]}, DataError, "patients"),
     ],
 )
