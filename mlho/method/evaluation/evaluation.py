@@ -24,7 +24,7 @@ from mlho.method.evaluation.figures import (
     discrimination_of,
     operating_of,
 )
-from mlho.method.evaluation.metrics import ErrorDistribution, Estimate, error_distribution
+from mlho.method.evaluation.metrics import Estimate
 from mlho.method.evaluation.net_benefit import DEFAULT_THRESHOLDS, DecisionCurve, decision_curve_of
 from mlho.method.evaluation.precision_recall import NO_POSITIVE, PrCurve, pr_curve_of, pr_davis_goadrich_of
 from mlho.method.evaluation.reliability import ReliabilityBin, bin_edges, reliability_bins
@@ -101,7 +101,6 @@ class Evaluation:
     """For the calibrated probabilities if there are any (see ``decision_on``)."""
     decision_band: Band
     decision_on: str
-    errors: dict[str, ErrorDistribution]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types without NaN; coordinates of curves are rounded to six decimals."""
@@ -133,7 +132,6 @@ class Evaluation:
                 "n_false_positive": self.decision.n_false_positive.tolist(),
                 "band": _band_json(self.decision_band),
             },
-            "errors": {name: distribution.to_json() for name, distribution in self.errors.items()},
         }
 
 
@@ -210,7 +208,6 @@ def evaluate(
         decision=decision_curve_of(final_t, thresholds=np.array(DEFAULT_THRESHOLDS)),
         decision_band=final.band("net_benefit", np.array(DEFAULT_THRESHOLDS)),
         decision_on=decision_on,
-        errors=error_distribution(y, p),
     )
 
 

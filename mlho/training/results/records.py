@@ -21,7 +21,7 @@ from mlho.training.iterations.shadows import ShadowRecord
 from mlho.training.iterations.times import TimesRecord
 from mlho.training.results.split_account import set_names
 
-CURVES = ("roc", "pr", "decision", "errors")
+CURVES = ("roc", "pr", "decision")
 _N_HISTOGRAM = 50  # bins of the calibrated probabilities
 
 
