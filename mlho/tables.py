@@ -1,7 +1,7 @@
-"""The four input tables: columns, accepted types, units and invariants, and their validation.
+"""The four input tables: columns, accepted types and units, and their validation.
 
-This module documents the data format: ``EVENTS``, ``LABELS``, ``DEMOGRAPHICS`` and ``CONCEPTS`` define the meaning of
-each column. Names here are ours; a source (:mod:`mlho.sources`) maps them to those of another layout. In CSV
+``EVENTS``, ``LABELS``, ``DEMOGRAPHICS`` and ``CONCEPTS`` define the meaning of each column; docs/data.md states the rules for
+rows. Names here are ours; a source (:mod:`mlho.sources`) maps them to those of another layout. In CSV
 every column is text and is read by the same rules: patient ids and codes are kept as text without changes.
 """
 
@@ -49,11 +49,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One table: its name, columns and the invariants of its rows."""
+    """One table: its name and columns."""
 
     name: str
     columns: tuple[Column, ...]
-    invariants: tuple[str, ...]
 
     def column(self, name: str) -> Column:
         """Look up a column by our name."""
@@ -89,13 +88,6 @@ EVENTS: Final = Table(
             "The code in words; read only when there is no concepts table.",
         ),
     ),
-    invariants=(
-        "Any number of rows; a row that cannot be used is counted in the ledger under one named rule.",
-        "An empty or blank patient or code, or a missing time, counts as absent.",
-        "A code has at most 1,024 characters and no control character; a value is at most 1e30, plus or minus.",
-        "A time that cannot be read is absent and marked, so that the ledger can name it.",
-        "The column text_value and all further columns are ignored.",
-    ),
 )
 
 LABELS: Final = Table(
@@ -114,10 +106,6 @@ LABELS: Final = Table(
             True,
             "The outcome. The column may have any name, which is given as cohort.outcome.",
         ),
-    ),
-    invariants=(
-        "At least one row, and both outcomes among the samples that are used.",
-        "One outcome for each (patient, index date); equal rows collapse.",
     ),
 )
 
@@ -139,11 +127,6 @@ DEMOGRAPHICS: Final = Table(
             "Any other column, with any name: a number or a category.",
         ),
     ),
-    invariants=(
-        "One row per patient; equal rows collapse, differing ones are an error.",
-        "With a column named as the labels' index column: one row per (patient, index date), joined by both.",
-        "A string or boolean column is a category, and a numeric column a number. A CSV column is a number if all of its texts are numbers.",
-    ),
 )
 
 CONCEPTS: Final = Table(
@@ -153,10 +136,6 @@ CONCEPTS: Final = Table(
         Column("description", ColumnKind.TEXT, False, "The code in words."),
         Column("low", ColumnKind.NUMBER, False, "Lowest normal value, in the unit of numeric_value."),
         Column("high", ColumnKind.NUMBER, False, "Highest normal value, in the unit of numeric_value."),
-    ),
-    invariants=(
-        "One row per code; equal rows collapse, differing ones are an error.",
-        "low is not above high.",
     ),
 )
 
