@@ -53,7 +53,13 @@ def _intervals(result: Result) -> str:
     if is_pooled(result):
         return "Each patient is in one outer fold. The intervals refer to the pooled predictions and do not reflect the sampling of the training patients."
     if result.split is None:
-        return "Iterations share patients. The intervals of means allow for this approximately (Nadeau and Bengio 2003)."
+        shared = "Iterations share patients. The intervals of means allow for this approximately (Nadeau and Bengio 2003)."
+        if result.lineage.spec["validation"].get("split") == "random":
+            return shared
+        return (
+            f"{shared} All test sets have the same share of patients with the outcome, so the intervals of figures that depend on this share, such as the Brier "
+            "score, calibration in the large and the positive predictive value, are too narrow."
+        )
     if len(result.split.test_sets) == 1:
         return (
             "All iterations have the same test set. The interval of a mean is the mean of the iterations' intervals: it reflects the "

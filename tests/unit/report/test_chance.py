@@ -16,7 +16,7 @@ def with_stability(result: Result, **changes) -> Result:
     ("value", "permuted", "words"),
     [
         (0.71, 0.64, "hardly more"),
-        (0.71, 0.5, "somewhat more"),
+        (0.71, 0.5, "perhaps more"),
         (0.71, 0.2, "clearly more"),
         (0.5, 0.87, "hardly more"),
     ],

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from mlho.method.stability.spread import Spread, mean_with_spread
@@ -60,3 +61,23 @@ def test_without_test_fraction_there_is_no_interval():
     """Without the test fraction, the overlap of the training sets is unknown."""
 
     assert mean_with_spread([0.7, 0.8]).reason == "no interval: the test fraction was not given"
+
+
+@pytest.mark.parametrize(("is_stratified", "least", "most"), [(False, 0.85, 1.0), (True, 0.3, 0.8)])
+def test_intervals_of_a_figure_of_the_outcome_rate_hold_for_random_test_sets_only(is_stratified, least, most):
+    """Stratified test sets all have the share with the outcome of the cohort: the interval of the Brier score does not reflect its sampling."""
+    rng, n, n_test, n_rounds = np.random.default_rng(0), 500, 150, 200
+    true_brier, n_covered = 0.15 * 0.85 * 10 / 11, 0  # mean of p · (1 − p)
+    for _ in range(n_rounds):
+        p = rng.beta(1.5, 8.5, n)  # mean 0.15
+        y = rng.random(n) < p
+        error = np.square(y - p)
+        groups = [np.flatnonzero(y), np.flatnonzero(~y)] if is_stratified else [np.arange(n)]
+        values = []
+        for _ in range(10):
+            parts = [rng.permutation(group)[: round(n_test / n * len(group))] for group in groups]
+            values.append(float(error[np.concatenate(parts)].mean()))
+        spread = mean_with_spread(values, test_fraction=n_test / n)
+        n_covered += spread.low <= true_brier <= spread.high
+
+    assert least <= n_covered / n_rounds <= most

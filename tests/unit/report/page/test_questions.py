@@ -119,6 +119,18 @@ def test_a_sample_that_is_too_small_is_a_limitation(result):
     assert not any("Sample size" in sentence for sentence in limits(result))
 
 
+def test_stratified_test_sets_are_a_limitation_of_the_intervals(result):
+    """Their share with the outcome is that of the cohort, so intervals that depend on it are too narrow; those of random test sets are not."""
+    spec = result.lineage.spec
+    drawn = spec | {"validation": spec["validation"] | {"split": "random"}}
+    lineage = result.lineage.model_copy(update={"spec": drawn})
+
+    assert any("Brier score" in sentence for sentence in limits(result))
+    assert not any(
+        "Brier score" in sentence for sentence in limits(result.model_copy(update={"lineage": lineage}))
+    )
+
+
 def test_without_groups_the_answer_says_so(result):
     found = answers(result.model_copy(update={"bias": None}))["For whom does the model perform worst?"]
 
