@@ -22,7 +22,6 @@ from mlho.store.base import Store
 from mlho.store.keys import RUNS
 from mlho.store.probe import probe_store
 
-EX_CONFIG: Final = 78  # from sysexits.h; the Kubernetes Job does not retry on it
 _POLL_SECONDS: Final = 0.25
 _SOFT_SECONDS: Final = 21_600.0
 _GRACE_SECONDS: Final = 60.0  # from the soft limit to the hard one
@@ -45,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _serve(options, Settings.from_environment())
     except (SpecError, QueueError) as error:
         log.critical("worker_refused", **error_fields(error))
-        return EX_CONFIG
+        return os.EX_CONFIG  # the Kubernetes Job does not retry on it
     except MlhoError as error:
         log.critical("worker_failed", **error_fields(error))
         return 1

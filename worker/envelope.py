@@ -90,8 +90,8 @@ def _signed_part(text: str) -> dict[str, Any]:
     except (binascii.Error, ValueError):
         raise MessageRefused(Refusal.MALFORMED) from None
     body = _parsed(content)
-    _require(isinstance(body, list) and len(body) == 3)
-    assert isinstance(body, list)
+    if not isinstance(body, list) or len(body) != 3:
+        raise MessageRefused(Refusal.MALFORMED)
     return _mapping(body[1])
 
 
@@ -103,8 +103,8 @@ def _parsed(text: bytes) -> object:
 
 
 def _mapping(value: object) -> dict[str, Any]:
-    _require(isinstance(value, dict))
-    assert isinstance(value, dict)
+    if not isinstance(value, dict):
+        raise MessageRefused(Refusal.MALFORMED)
     return value
 
 

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from mlho.errors import BundleError
 from mlho.external.evaluation import as_json, evaluate_scored
 from mlho.external.monitoring import Period
-from mlho.external.new_version import VERSIONS, labels_of_training, recalibration_result
+from mlho.external.new_version import labels_of_training, recalibration_result
 from mlho.external.recalibrated import loaded, recalibrated_bundle
+from mlho.external.recalibration import VERSIONS
 from mlho.external.scores import ScoredCohort, evaluated_spec, score_cohort
 from mlho.model.bundle import Bundle
 from mlho.model.testing.records import ModelTestResult, failed_sentence

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import Cohort
-from mlho.external.recalibration import AS_DELIVERED, LINE, SHIFTED
+from mlho.external.recalibration import AS_DELIVERED, VERSIONS
 from mlho.external.scores import ScoredCohort, has_dates
 from mlho.method.evaluation.auroc import auroc_estimate
 from mlho.method.evaluation.surveillance import FALSE_ALARMS_A_YEAR, LOSS, watch_auroc
@@ -171,8 +171,7 @@ def _gains(recalibration: Recalibration) -> dict[Correction, float] | None:
     """Return how much each correction lowers the log loss of patients not used to fit it."""
     losses = {name: figures["log_loss"].value for name, figures in recalibration.figures.items()}
     before, gains = losses.get(AS_DELIVERED), dict[Correction, float]()
-    names: dict[Correction, str] = {"intercept": SHIFTED, "line": LINE}
-    for correction, name in names.items():
+    for correction, name in VERSIONS.items():
         after = losses.get(name)
         if before is not None and after is not None:
             gains[correction] = before - after

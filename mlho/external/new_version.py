@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mlho.external.figures import audit_scores
 from mlho.external.recalibrated import Recalibrated
-from mlho.external.recalibration import AS_DELIVERED, LINE, SHIFTED
+from mlho.external.recalibration import AS_DELIVERED, VERSIONS
 from mlho.external.scores import ScoredCohort
 from mlho.model.bundle import Bundle
 from mlho.report.advice import Correction
@@ -16,9 +16,6 @@ from mlho.report.words import estimate, number, plural
 from mlho.spec.training import TrainingSpec
 from mlho.training.results.final import threshold_results
 from mlho.training.results.gates import gate_warning, judge_gates
-
-VERSIONS = {"intercept": SHIFTED, "line": LINE}
-"""The version of the probabilities that each correction gives."""
 
 
 def recalibration_result(

@@ -1,5 +1,6 @@
 """Recalibration of a bundle on other data: an intercept, or intercept and slope, evaluated on patients not used in each fit."""
 
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -18,6 +19,8 @@ from mlho.training.results.performance import estimate_of
 N_FOLDS: Final = 5
 FEWEST: Final = 10  # units with, and without, the outcome: two in each fold
 AS_DELIVERED, SHIFTED, LINE = "as delivered", "shifted", "intercept and slope"
+VERSIONS: Final[Mapping[Correction, str]] = {"intercept": SHIFTED, "line": LINE}
+"""The version of the probabilities that each correction gives."""
 _CALIBRATION: Final = ("in_the_large", "slope", "ici")
 
 
@@ -36,17 +39,16 @@ def recalibrate(cohort: Cohort, p: NDArray[np.float64], *, seed: int, n_replicat
     Steyerberg (2019), Clinical Prediction Models, chapter 20: updating of the intercept, and of intercept and slope.
     """
     line = _figures(cohort, p, seed=seed, n_replicates=n_replicates)
-    lines = {name: line[f"calibration_{name}"] for name in ("in_the_large", "intercept", "slope")}
+    lines = {
+        "shift": line["calibration_in_the_large"],
+        "intercept": line["calibration_intercept"],
+        "slope": line["calibration_slope"],
+    }
     shifted, line_outside = (
-        outside_probabilities(cohort, p, correction, seed=seed) for correction in ("intercept", "line")
+        outside_probabilities(cohort, p, correction, seed=seed) for correction in VERSIONS
     )
     if shifted is None:
-        return Recalibration(
-            shift=lines["in_the_large"],
-            intercept=lines["intercept"],
-            slope=lines["slope"],
-            reason=f"fewer than {FEWEST} patients with or without the outcome",
-        )
+        return Recalibration(**lines, reason=f"fewer than {FEWEST} patients with or without the outcome")
     versions = {AS_DELIVERED: p, SHIFTED: shifted} | ({} if line_outside is None else {LINE: line_outside})
     shown = ("brier", "log_loss", *(f"calibration_{name}" for name in _CALIBRATION))
     figures = {
@@ -54,9 +56,7 @@ def recalibrate(cohort: Cohort, p: NDArray[np.float64], *, seed: int, n_replicat
         for name, version in versions.items()
     }
     return Recalibration(
-        shift=lines["in_the_large"],
-        intercept=lines["intercept"],
-        slope=lines["slope"],
+        **lines,
         figures={
             name: {key: version_figures[key] for key in shown} for name, version_figures in figures.items()
         },

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, Protocol, override
+from typing import TYPE_CHECKING, Any, Final, override
 
 from mlho import __version__
 from mlho.log import log
@@ -45,12 +45,11 @@ class Span:
     is_failure: bool = False
 
 
-class Traces(Protocol):
-    """Receives the spans of an execution."""
+class Traces:
+    """Receives the spans of an execution. This base class ignores them."""
 
-    @property
-    def is_on(self) -> bool:
-        """Return whether spans are collected."""
+    is_on = False
+    """Whether spans are collected."""
 
     def add(self, span: Span) -> None:
         """Forward a span."""
@@ -59,17 +58,7 @@ class Traces(Protocol):
         """Send the remaining spans. Wait for a few seconds at most."""
 
 
-class _Off:
-    is_on = False
-
-    def add(self, span: Span) -> None:
-        """Ignore the span."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
-OFF: Final[Traces] = _Off()
+OFF: Final = Traces()
 
 
 def step_part(kind: str) -> str:
@@ -88,7 +77,7 @@ def open_traces(service: str, execution: str) -> Traces:
         return OFF
 
 
-class _Collected:
+class _Collected(Traces):
     is_on = True
 
     def __init__(self, provider: "TracerProvider", execution: str) -> None:
@@ -96,6 +85,7 @@ class _Collected:
         self._execution = execution
         self._tracer = provider.get_tracer("mlho", __version__)
 
+    @override
     def add(self, span: Span) -> None:
         from opentelemetry.trace import StatusCode
 
@@ -110,6 +100,7 @@ class _Collected:
             otel_span.set_status(StatusCode.ERROR)
         otel_span.end(span.ended)
 
+    @override
     def close(self) -> None:
         flushing = threading.Thread(target=self._provider.force_flush, name="traces", daemon=True)
         flushing.start()

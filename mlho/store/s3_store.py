@@ -24,12 +24,7 @@ class S3Store(Store):
     cache : BlobCache
         Local copies of blobs that are needed as files.
 
-    Raises
-    ------
-    StoreAccessDenied
-        From every method: wrong credentials, no such bucket, or a missing permission.
-    StoreOutage
-        From every method: no answer within the deadline.
+    Every method raises the errors of :class:`~mlho.store.s3.Bucket`.
     """
 
     def __init__(self, bucket: Bucket, prefix: str, cache: BlobCache) -> None:

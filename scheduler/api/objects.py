@@ -5,6 +5,7 @@ the run's queue and exit when the queue is drained. For more tasks, or after a w
 scheduler creates another generation. No Job is ever resized.
 """
 
+import os
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,7 +17,6 @@ from scheduler.api.placement import plain
 from scheduler.api.resource import WorkersSpec, as_number
 
 CONTAINER: Final = "worker"
-EX_CONFIG: Final = 78  # the worker's exit code for an invalid configuration, which a retry cannot fix
 QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
 PRIORITY_LABEL: Final = "kueue.x-k8s.io/priority-class"
 RUN_LABEL: Final = "mlho.io/run"
@@ -184,7 +184,7 @@ def _failure_rules() -> list[dict[str, Any]]:
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
         {
             "action": "FailJob",
-            "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": [EX_CONFIG]},
+            "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": [os.EX_CONFIG]},
         },
     ]
 

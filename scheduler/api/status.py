@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, ValidationError
 
 from mlho.spec.types import SpecPart
 
@@ -269,10 +269,17 @@ def is_true(conditions: Sequence[Condition], kind: ConditionType) -> bool:
 
 
 def read_status(obj: Mapping[str, Any]) -> Status:
-    """Parse the status of an object. Fields that a newer version wrote are ignored."""
-    known = {field.alias or name for name, field in Status.model_fields.items()}
-    plain = {name: value for name, value in (obj.get("status") or {}).items() if name in known}
-    return Status.model_validate(plain)
+    """Return the status of a run, or an empty one if a different version wrote it and it cannot be parsed."""
+    try:
+        return parsed_status(Status, obj.get("status") or {})
+    except ValidationError:
+        return Status()
+
+
+def parsed_status[S: SpecPart](kind: type[S], plain: Mapping[str, Any]) -> S:
+    """Parse a status. Fields that a newer version wrote are ignored."""
+    known = {field.alias or name for name, field in kind.model_fields.items()}
+    return kind.model_validate({name: value for name, value in plain.items() if name in known})
 
 
 def fitted(plain: dict[str, Any]) -> dict[str, Any]:

@@ -21,15 +21,9 @@ from mlho.store.keys import channel_prefix
 from scheduler.api.channel import ChannelStatus, ModelChannelSpec
 from scheduler.api.client import Cluster, ClusterError, Conflict, Kind, NotFound, status_body
 from scheduler.api.config import ClusterConfig
+from scheduler.api.status import parsed_status
 from scheduler.api.tenancy import may_read, prefixes_of
-from scheduler.channels.status import (
-    LIVE,
-    NO_MODEL,
-    shown_entry,
-    shown_refusal,
-    status_before,
-    with_condition,
-)
+from scheduler.channels.status import LIVE, NO_MODEL, shown_entry, shown_refusal, with_condition
 from scheduler.controller.reasons import STORE_REASONS, reason_of
 from scheduler.controller.run_thread import Backend
 from scheduler.runs.channels import Channel, read_channel
@@ -140,7 +134,7 @@ class ChannelReporter:
         except MlhoError as error:
             reason, message = reason_of(error), str(error)
             is_temporary = reason in STORE_REASONS
-            status = status_before(before) if is_temporary else ChannelStatus()
+            status = parsed_status(ChannelStatus, before) if is_temporary else ChannelStatus()
         return with_condition(
             status,
             before,

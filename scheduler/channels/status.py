@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scheduler.api.channel import ChannelCondition, ChannelStatus, Refusal
-from scheduler.api.status import MAX_MESSAGE, MAX_SHORT, cut, set_condition, timestamp
+from scheduler.api.status import MAX_MESSAGE, MAX_SHORT, cut, parsed_status, set_condition, timestamp
 from scheduler.runs.channels import ChannelEntry, GateRecord
 from scheduler.runs.refusals import RefusedPromotion
 
@@ -63,7 +63,7 @@ def with_condition(
         ``None``: unknown, because the store cannot be read.
     """
     conditions = set_condition(
-        status_before(before).conditions,
+        parsed_status(ChannelStatus, before).conditions,
         ChannelCondition.READY,
         status=is_ready,
         reason=reason,
@@ -72,12 +72,6 @@ def with_condition(
         generation=generation,
     )
     return status.model_copy(update={"conditions": conditions, "observed_generation": generation})
-
-
-def status_before(plain: Mapping[str, Any]) -> ChannelStatus:
-    """Return the status of a resource. Fields that a newer version wrote are ignored."""
-    known = {field.alias or name for name, field in ChannelStatus.model_fields.items()}
-    return ChannelStatus.model_validate({name: value for name, value in plain.items() if name in known})
 
 
 def _gates(gates: Sequence[GateRecord]) -> str | None:

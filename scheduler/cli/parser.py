@@ -77,8 +77,7 @@ from scheduler.cli.run import (
     usable_store,
 )
 from scheduler.cli.scoring.command import score_command
-from scheduler.cli.scoring.dates import add_nights
-from scheduler.cli.scoring.template import load_as_of_today
+from scheduler.cli.scoring.dates import add_nights, load_as_of_today
 from scheduler.cli.validate import add_validate, inspect_first
 from scheduler.engine.prepare import prepare
 from scheduler.runs.record import read_record

@@ -36,7 +36,7 @@ from scheduler.engine.outages import StoreHealth
 from scheduler.engine.plan import Manifest, left_out_facts
 from scheduler.engine.prepare import prepare
 from scheduler.engine.process_pool import LocalPool
-from scheduler.engine.progress import FanOut, LocalCounts
+from scheduler.engine.progress import Counts, FanOut
 from scheduler.engine.publication import spec_yaml
 from scheduler.engine.training_run import TrainingRun
 from scheduler.runs.stored import headline_of, stored_runs
@@ -75,9 +75,9 @@ def run_command(options: RunOptions) -> int:
             terminal.out.print(name, markup=False, style="bold")
         print_finished(run, finished, options.store)
     study = _publish_study(document, runs, options)
-    renew(document.store, options.store)
+    renew(store, options.store)
     if options.json:
-        print_json(runs[0].store, [run.run_id for run in runs], options.store, study)
+        print_json(store, [run.run_id for run in runs], options.store, study)
     return 0
 
 
@@ -195,7 +195,7 @@ def _carry_out(run: PreparedRun, options: ExecutionOptions, track: terminal.Trac
     # With --log json, the log contains these sentences.
     notify = terminal.print_note if options.log == "text" else lambda _: None
     health = StoreHealth(patience=store_patience(), notify=notify)
-    counts = LocalCounts(slots=n_workers, health=health)
+    counts = Counts(slots=n_workers, health=health)
     track.follow(counts)
     with LocalPool(options.store, run.data, n_workers=n_workers) as pool:
         observer = FanOut([track, SitePreparation()])
@@ -207,7 +207,7 @@ class _Counting:
     """An executor wrapper that counts the tasks that are submitted again."""
 
     executor: Executor
-    counts: LocalCounts
+    counts: Counts
     seen: set[str] = field(default_factory=set)
 
     def submit_all(self, tasks: Sequence[Task]) -> "list[Future[Outcome]]":
@@ -285,7 +285,7 @@ def _run_several(options: RunOptions) -> int:
         watched = {name: (runs[name], _queue_observers(track, page)) for name, track in tracks.items()}
         config = _queue_config(broker, options)
         all_ended = carry_out_several(watched, config, settings, notify=terminal.print_note, on_end=on_end)
-    renew(next(iter(runs.values())).store, options.store)
+    renew(store, options.store)
     codes = [
         _print_ended(runs[ended.run.run_id], ended, options.store, is_quiet=options.json)
         for ended in all_ended
@@ -293,7 +293,7 @@ def _run_several(options: RunOptions) -> int:
     finished = {ended.run.run_id for ended in all_ended if ended.finished is not None}
     studies = _publish_studies(documents, finished, options)
     if options.json:
-        print_json(next(iter(runs.values())).store, list(runs), options.store, studies)
+        print_json(store, list(runs), options.store, studies)
     return max(codes)
 
 

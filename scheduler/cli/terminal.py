@@ -24,7 +24,7 @@ from mlho.log import error_fields, log
 from mlho.printable import printable, printable_json
 from mlho.report.gates import gates_in_words
 from scheduler.engine.manifest import left_out_sentences
-from scheduler.engine.progress import Counts, Facts, LocalCounts, RateEstimator, StageProgress, Stages
+from scheduler.engine.progress import Counts, Facts, RateEstimator, StageProgress, Stages
 from scheduler.runs.record import RunCost
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class Track:
 
     name: str
     run: str = ""
-    estimator: RateEstimator = field(default_factory=lambda: RateEstimator(LocalCounts()), init=False)
+    estimator: RateEstimator = field(default_factory=lambda: RateEstimator(Counts()), init=False)
 
     def follow(self, counts: Counts) -> None:
         """Read retries and other counters from this object."""

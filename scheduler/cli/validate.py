@@ -18,7 +18,7 @@ from scheduler.cli.estimate import sample_size_of
 from scheduler.cli.help import VALIDATE_ABOUT
 from scheduler.cli.listing import store_to_read
 from scheduler.cli.options import Commands, SpecOptions
-from scheduler.cli.scoring.template import load_as_of_today
+from scheduler.cli.scoring.dates import load_as_of_today
 from scheduler.engine.manifest import data_root, left_out_sentences
 from scheduler.engine.plan import left_out_facts
 from scheduler.engine.process_pool import call_beside

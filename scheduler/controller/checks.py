@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from scheduler.api.status import Status
+from scheduler.api.status import ConditionType, Status, is_true
 from scheduler.api.tenancy import prefixes_of
 from scheduler.controller.conditions import has_ended
 from scheduler.controller.observation import Check
@@ -19,9 +19,12 @@ from scheduler.engine.loop import PreparedRun
 
 _THREADS: Final = 8
 _PATIENCE_SECONDS: Final = 10.0  # without an answer from the store, until the status shows it
-_AGAIN_SECONDS: Final = (5.0, 15.0, 30.0, 60.0, 300.0)
 _PROBE_SECONDS: Final = 5.0  # between two checks of a run that waits for its store
 _PROBE_EVERY_SECONDS: Final = 1.0  # between two checks of any such runs, because each opens the store
+_NO_ANSWER: Final = Check(
+    reason="StoreUnavailable",
+    message="The store or the location of the data has not answered yet, and the check is retried. Check that both addresses are correct and reachable.",
+)
 
 
 class RunChecks:
@@ -58,8 +61,14 @@ class RunChecks:
             self._without_store.pop(uid, None)
 
     def shown(self, tracked: TrackedRun, status: Status) -> Check | None:
-        """Return the check to show in a run's status."""
-        return tracked.check_shown(status, self._ended_at, patience=_PATIENCE_SECONDS)
+        """Return the check to show while a run is not accepted. Later problems do not affect acceptance."""
+        if is_true(status.conditions, ConditionType.ACCEPTED):
+            return Check(run_id=status.run_id) if status.run_id else None
+        # Hundreds of runs may wait for their check. This is normal while checks of other runs end.
+        silent_since = max(tracked.check_began_at, self._ended_at)
+        if tracked.check is None and time.monotonic() - silent_since >= _PATIENCE_SECONDS:
+            return _NO_ANSWER
+        return tracked.check
 
     def begin(self, uid: str, tracked: TrackedRun, status: Status) -> None:
         """Start a check unless the result is known, a check is running, or the backoff has not elapsed."""
@@ -95,7 +104,7 @@ class RunChecks:
         allowed = prefixes_of(tracked.request.namespace if tracked.request else "", self._prefixes)
         check, prepared = check_run(self._backend, spec, allowed=allowed, accepted=accepted)
         self._ended_at = tracked.checked_at = time.monotonic()
-        tracked.record_check(spec, check, prepared, _AGAIN_SECONDS)
+        tracked.record_check(spec, check, prepared)
         self._note(uid, tracked, check, prepared)
         tracked.is_checking, tracked.check_began_at = False, math.inf
         self._queue.mark(uid)

@@ -27,7 +27,7 @@ from scheduler.api.client import (
 from scheduler.api.config import ClusterConfig
 from scheduler.api.objects import WorkerGeneration
 from scheduler.api.resource import DesiredState, RunRequest, from_resource
-from scheduler.api.status import Status
+from scheduler.api.status import Status, read_status
 from scheduler.controller.checks import RunChecks
 from scheduler.controller.cleanup import Cleaner
 from scheduler.controller.conditions import EventReason, RunEvent, has_ended
@@ -51,7 +51,6 @@ from scheduler.controller.tracked_run import (
     owner_of,
     request_of_invalid,
     run_of,
-    status_of,
 )
 from scheduler.controller.turns import assign_turns, learn_priority
 from scheduler.controller.work_queue import WorkQueue
@@ -234,7 +233,7 @@ class Operator:
             self._queue.wait(_TICK_SECONDS)
 
     def _under_way(self) -> set[str]:
-        return {obj["metadata"]["uid"] for obj in self._runs.all() if not has_ended(status_of(obj))}
+        return {obj["metadata"]["uid"] for obj in self._runs.all() if not has_ended(read_status(obj))}
 
     def _process(self, uid: str) -> None:
         """Reconcile one run. Errors are retried later and do not affect other runs."""
@@ -260,7 +259,7 @@ class Operator:
 
     def _reconcile(self, uid: str, obj: Object) -> None:
         tracked = self._tracked.setdefault(uid, TrackedRun())
-        status = status_of(obj)
+        status = read_status(obj)
         self._read(tracked, obj)
         assert tracked.request is not None
         thread = tracked.thread
@@ -381,10 +380,10 @@ class Operator:
             return
         body = status_body(obj, status.plain())
         self._runs.put(self._cluster.apply(RUN_KINDS[obj["kind"]], body, part="status"))
-        if status_of(obj).phase is not None:  # the first status contains only initial values
+        if read_status(obj).phase is not None:  # the first status contains only initial values
             tracked.written_at = time.monotonic()
         self.counts.status_writes += 1
-        if has_ended(status) and not has_ended(status_of(obj)) and status.phase is not None:
+        if has_ended(status) and not has_ended(read_status(obj)) and status.phase is not None:
             self.counts.ended[status.phase] += 1
         for event in events:
             self._recorder.record(obj, event)

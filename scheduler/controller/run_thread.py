@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 from mlho.errors import (
@@ -61,7 +60,6 @@ from scheduler.queue.leases import Leases
 from scheduler.queue.run import QueueConfig, Stopped, cancel_run, carry_out_on_queue
 from scheduler.site.pages import renew_site
 
-_NOWHERE: Final = Path("/nonexistent")  # base of relative addresses, which a custom resource cannot have
 _RETRY_SECONDS: Final = (2.0, 5.0, 10.0)  # at most 10 s, so that a run resumes soon after an outage
 _MAX_DEFECTS: Final = 3
 _RUN_THREAD: Final = "run thread"
@@ -119,7 +117,7 @@ class Backend:
 
         Raise MlhoError if the run cannot start.
         """
-        return prepare_in_cluster(spec, _NOWHERE, self.store())
+        return prepare_in_cluster(spec, self.store())
 
 
 def check_run(

@@ -3,27 +3,22 @@
 import math
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
-
-from pydantic import ValidationError
 
 from mlho.spec.scoring import ScoringRunSpec
 from mlho.spec.training import RunSpec
 from scheduler.api.objects import RUN_LABEL
 from scheduler.api.resource import DesiredState, RunRequest, WorkersSpec
-from scheduler.api.status import ConditionType, Phase, Status, is_true, read_status
+from scheduler.api.status import ConditionType, Phase, Status, is_true
 from scheduler.controller.observation import Check, JobFacts, PodFacts, RunProgress
 from scheduler.controller.run_thread import RunThread
 from scheduler.controller.turns import UNKNOWN_PRIORITY, Contender
 from scheduler.engine.loop import PreparedRun
 
-NO_ANSWER: Final = Check(
-    reason="StoreUnavailable",
-    message="The store or the location of the data has not answered yet, and the check is retried. Check that both addresses are correct and reachable.",
-)
+_AGAIN_SECONDS: Final = (5.0, 15.0, 30.0, 60.0, 300.0)  # until the next check, by the number of checks before
 
 
 class Cancellation(Enum):
@@ -86,20 +81,13 @@ class TrackedRun:
         with self._lock:
             self.spec, self.check = None, check
 
-    def record_check(
-        self, spec: object, check: Check, prepared: PreparedRun | None, pauses: Sequence[float]
-    ) -> None:
-        """Record the check of a specification, unless it has changed meanwhile, and when to check again.
-
-        Parameters
-        ----------
-        pauses : sequence of float
-            Seconds until the next check, by the number of checks before this one.
-        """
+    def record_check(self, spec: object, check: Check, prepared: PreparedRun | None) -> None:
+        """Record the check of a specification, unless it has changed meanwhile, and when to check again."""
         with self._lock:
             if self.spec == spec:
                 self.check, self.prepared = check, prepared
-                self.check_again_at = self.checked_at + pauses[min(self.n_checks, len(pauses) - 1)]
+                pause = _AGAIN_SECONDS[min(self.n_checks, len(_AGAIN_SECONDS) - 1)]
+                self.check_again_at = self.checked_at + pause
                 self.n_checks += 1
 
     def note_workers(
@@ -112,24 +100,6 @@ class TrackedRun:
         if self.has_workers or (alive and not self.has_jobs):
             self.busy_at = time.monotonic()
         self.has_jobs = bool(alive)
-
-    def check_shown(self, status: Status, checked_at: float, *, patience: float) -> Check | None:
-        """Return the check while the run is not accepted. Later problems do not affect acceptance.
-
-        Parameters
-        ----------
-        checked_at : float
-            Time at which the last check of any run ended.
-        patience : float
-            Seconds without an ended check of any run until ``NO_ANSWER`` is returned.
-        """
-        if is_true(status.conditions, ConditionType.ACCEPTED):
-            return Check(run_id=status.run_id or "") if status.run_id else None
-        # Hundreds of runs may wait for their check. This is normal while checks of other runs end.
-        silent_since = max(self.check_began_at, checked_at)
-        if self.check is None and time.monotonic() - silent_since >= patience:
-            return NO_ANSWER
-        return self.check
 
     def progress_shown(self, status: Status) -> RunProgress | None:
         """Return the progress, or the reason why an accepted run cannot continue."""
@@ -182,14 +152,6 @@ class OperatorCounts:
     ended: dict[Phase, int] = field(
         default_factory=lambda: dict.fromkeys((Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED), 0)
     )
-
-
-def status_of(obj: Mapping[str, Any]) -> Status:
-    """Return the status of an object, or an empty one if a different version wrote it and it cannot be parsed."""
-    try:
-        return read_status(obj)
-    except ValidationError:
-        return Status()
 
 
 def request_of_invalid(obj: Mapping[str, Any]) -> RunRequest:

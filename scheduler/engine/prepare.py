@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import overload
+from typing import Final, overload
 
 from mlho.errors import SpecError
 from mlho.spec.scoring import ScoringRunSpec
@@ -11,6 +11,8 @@ from mlho.store.base import Store
 from scheduler.engine.manifest import data_root, training_manifest
 from scheduler.engine.scoring_run import ScoringRun, bundle_now, prepare_scoring, read_bundle
 from scheduler.engine.training_run import RecalibrationRun, TrainingRun, compared, prepare_recalibration
+
+_NOWHERE: Final = Path("/nonexistent")  # base of relative addresses, which a custom resource cannot have
 
 type Inspect = Callable[[RunSpec | ScoringRunSpec, Path | str, bytes | None], object]
 
@@ -56,12 +58,12 @@ def prepare(
 
 
 def prepare_in_cluster(
-    spec: RunSpec | ScoringRunSpec, spec_path: Path, store: Store
+    spec: RunSpec | ScoringRunSpec, store: Store
 ) -> TrainingRun | ScoringRun | RecalibrationRun:
     """Return the run of a custom resource, which may also be a recalibration; see :func:`prepare`."""
     if isinstance(spec, RunSpec) and spec.spec.recalibrate is not None:
         recalibrate = spec.spec.recalibrate
         source = bundle_now(recalibrate.bundle, store)
-        bundle = read_bundle(source, spec_path, store)
-        return prepare_recalibration(spec, source, bundle, recalibrate.correction, spec_path, store)
-    return prepare(spec, spec_path, store)
+        bundle = read_bundle(source, _NOWHERE, store)
+        return prepare_recalibration(spec, source, bundle, recalibrate.correction, _NOWHERE, store)
+    return prepare(spec, _NOWHERE, store)

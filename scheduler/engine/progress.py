@@ -52,19 +52,9 @@ class FanOut:
             self.update(*self._latest)
 
 
-class Counts(Protocol):
-    """Counters of a run in progress. The queue's executor has more."""
-
-    retried: int
-    quarantined: int
-    slots: int
-    is_degraded: bool
-    health: StoreHealth
-
-
 @dataclass
-class LocalCounts:
-    """Counters of a run without a queue."""
+class Counts:
+    """Counters of a run in progress. The queue's executor has more."""
 
     retried: int = 0
     quarantined: int = 0

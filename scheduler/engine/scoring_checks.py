@@ -16,7 +16,7 @@ from mlho.store.base import Store
 from scheduler.engine.plan import Manifest
 from scheduler.runs.nights import Night, day_of, nights_before
 
-_TESTS_FILE: Final = "tests/tests.json"  # TESTS_FILE of mlho.model.testing.records, which imports numpy
+TESTS_FILE: Final = "tests/tests.json"  # TESTS_FILE of mlho.model.testing.records, which imports numpy
 _REMEDY: Final = (
     "Nothing is published. Wait for the tables and run the same command again, or correct checks.complete."
 )
@@ -74,7 +74,7 @@ def check_compared(files: Mapping[str, bytes], compared: Mapping[str, bytes], sp
 def _most_reasons(files: Mapping[str, bytes]) -> int | None:
     """Return the largest number of reasons that the specification of the bundle allows; ``None`` if it states none."""
     try:
-        tests = json.loads(files[_TESTS_FILE])["tests"]
+        tests = json.loads(files[TESTS_FILE])["tests"]
         numbers = [
             test["expected"] for test in tests if test["kind"] == "reasons" and test["level"] == "required"
         ]

@@ -14,7 +14,7 @@ from mlho.protocol.documents import Start
 from mlho.protocol.failures import INFRASTRUCTURE_SECONDS, Failure
 from mlho.protocol.redis_client import QueueUnavailable
 from mlho.steps.records import Outcome
-from scheduler.engine.outages import StoreHealth
+from scheduler.engine.progress import Counts
 from scheduler.queue.errors import repeated_reason
 
 OTHER_KEY: Final = (
@@ -33,12 +33,10 @@ _BACKOFF_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 
 
 @dataclass
-class QueueCounters:
-    """The counters of an execution so far."""
+class QueueCounters(Counts):
+    """The counters of an execution so far; degraded means that Redis is unavailable."""
 
     sent: int = 0
-    retried: int = 0
-    quarantined: int = 0
     lost: int = 0
     forged: int = 0
     """Messages that workers rejected for their signature since the last task was settled."""
@@ -46,16 +44,11 @@ class QueueCounters:
     """Items in Redis that no program of this execution can have written, and outdated answers. None was acted on."""
     tampered_at: float = -math.inf
     """When such items were last found, by the monotonic clock."""
-    is_degraded: bool = False
-    """Redis is unavailable."""
     outage: str = ""
     """Reason and remedy while Redis is unavailable."""
     repeated: dict[str, Failure] = field(default_factory=dict)
     """The last failure of a disk or of the system, or of a worker of another version, by the key of its task, which is repeated for a
     limited time and not settled yet."""
-    slots: int = 0
-    health: StoreHealth = field(default_factory=StoreHealth)
-    """Health of the store."""
     memory_exceeded: int = 0
     """Memory in bytes of the largest worker in which a task ran out of memory; 0 if there was none."""
 

@@ -8,8 +8,7 @@ from typing import Any, Final, cast
 
 from mlho.log import log
 from mlho.protocol.events import Event, read_event
-from mlho.protocol.messages import MessageRefused
-from mlho.protocol.messages import Refusal as MessageRefusal
+from mlho.protocol.messages import MessageRefused, Refusal
 from mlho.protocol.names import KEEP_SECONDS, Names
 from mlho.protocol.redis_client import answering, check_server, connect
 from mlho.protocol.scripts import LEASE_MS, MEND_LUA, REAP, TELL, mend_arguments
@@ -25,11 +24,11 @@ _MAX_NAME: Final = 64
 _HOSTILE: Final = [
     refusal.counter
     for refusal in (
-        MessageRefusal.FORGED,
-        MessageRefusal.FOREIGN,
-        MessageRefusal.MALFORMED,
-        MessageRefusal.OVERSIZED,
-        MessageRefusal.UNKNOWN,
+        Refusal.FORGED,
+        Refusal.FOREIGN,
+        Refusal.MALFORMED,
+        Refusal.OVERSIZED,
+        Refusal.UNKNOWN,
     )
 ]
 """Counters of items that no scheduler of this run can have sent."""

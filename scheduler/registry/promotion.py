@@ -116,7 +116,7 @@ def promote(
         run=run.run_id,
         model=run.name,
         bundle=bundle.digest,
-        tests=n_passed,
+        tests_passed=n_passed,
         gates=gates,
     )
     append_entry(store, entry)
@@ -169,7 +169,7 @@ def roll_back(
         run=target.run,
         model=target.model,
         bundle=target.bundle,
-        tests=_count_passed_tests(bundle, test, where=target.address),
+        tests_passed=_count_passed_tests(bundle, test, where=target.address),
         restores=target.number,
         gates=target.gates,
     )
@@ -194,19 +194,15 @@ def _next_entry(
     author: Author,
     action: Action,
     *,
-    run: str,
-    model: str,
-    bundle: str,
-    tests: int,
-    restores: int | None = None,
-    gates: tuple[GateRecord, ...] = (),
+    gates: tuple[GateRecord, ...],
+    **fields: Any,
 ) -> ChannelEntry:
+    """Return the next entry of a channel with these fields. Fields that are not given are not written."""
     head = channel.head
-    optional: dict[str, Any] = {} if restores is None else {"restores": restores}
     if gates:
-        optional["gates"] = gates
+        fields["gates"] = gates
     if not all(gate.passed for gate in gates):
-        optional["forced"] = True
+        fields["forced"] = True
     return ChannelEntry(
         channel=channel.name,
         number=1 if head is None else head.number + 1,
@@ -215,12 +211,8 @@ def _next_entry(
         who=author.who,
         action=action,
         why=author.why,
-        run=run,
-        model=model,
-        bundle=bundle,
         replaces=None if head is None else head.bundle,
-        tests_passed=tests,
-        **optional,
+        **fields,
     )
 
 

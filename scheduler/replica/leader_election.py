@@ -9,10 +9,12 @@ import datetime as dt
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from dataclasses import dataclass
+from typing import Any, Final
 
 from mlho.errors import MlhoError
 from mlho.log import log
+from scheduler.api.client import Cluster, Conflict, Kind, NotFound
 from scheduler.api.status import timestamp
 
 LEASE_SECONDS: Final = 7
@@ -22,14 +24,37 @@ _LOOK_SECONDS: Final = 0.25  # between two checks of the age of the last renewal
 GIVE_UP_SECONDS: Final = 6.0
 
 
-class LeaseClient(Protocol):
-    """Access to the Lease; in a cluster :class:`scheduler.replica.program.ClusterLease`."""
+@dataclass(frozen=True)
+class ClusterLease:
+    """The Lease in the cluster."""
+
+    cluster: Cluster
+    namespace: str
+    name: str
 
     def read(self) -> dict[str, Any] | None:
         """Return the Lease, or ``None`` if it does not exist."""
+        try:
+            return self.cluster.get(Kind.LEASE, self.namespace, self.name)
+        except NotFound:
+            return None
 
     def write(self, spec: Mapping[str, Any], found: dict[str, Any] | None) -> bool:
         """Write the Lease unless it has changed since it was read. Return whether it was written."""
+        metadata: dict[str, Any] = {"name": self.name, "namespace": self.namespace}
+        if found is not None:
+            metadata["resourceVersion"] = found["metadata"]["resourceVersion"]
+        lease = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": metadata,
+            "spec": dict(spec),
+        }
+        try:
+            (self.cluster.create if found is None else self.cluster.replace)(Kind.LEASE, lease)
+        except Conflict:
+            return False
+        return True
 
 
 class LeaderElector:
@@ -45,7 +70,7 @@ class LeaderElector:
 
     def __init__(
         self,
-        client: LeaseClient,
+        client: ClusterLease,
         identity: str,
         *,
         clock: Callable[[], float] = time.monotonic,

@@ -5,7 +5,6 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,47 +12,14 @@ from typing import Any, Final
 from mlho.errors import MlhoError
 from mlho.log import configure, error_fields, log
 from mlho.settings import Settings
-from scheduler.api.client import Cluster, Conflict, Kind, NotFound
+from scheduler.api.client import Cluster
 from scheduler.api.config import ClusterConfig, load_cluster_config
 from scheduler.controller.metrics import MetricValues
 from scheduler.replica.health import Health, serve_health
-from scheduler.replica.leader_election import LeaderElector
+from scheduler.replica.leader_election import ClusterLease, LeaderElector
 from scheduler.replica.rotation import checksum_of, end_on_rotation
 
 _ALIVE_SECONDS: Final = 60.0
-
-
-@dataclass(frozen=True)
-class ClusterLease:
-    """The Lease in the cluster."""
-
-    cluster: Cluster
-    namespace: str
-    name: str
-
-    def read(self) -> dict[str, Any] | None:
-        """Return the Lease, or ``None`` if it does not exist."""
-        try:
-            return self.cluster.get(Kind.LEASE, self.namespace, self.name)
-        except NotFound:
-            return None
-
-    def write(self, spec: Mapping[str, Any], found: dict[str, Any] | None) -> bool:
-        """Write the Lease unless it has changed since it was read. Return whether it was written."""
-        metadata: dict[str, Any] = {"name": self.name, "namespace": self.namespace}
-        if found is not None:
-            metadata["resourceVersion"] = found["metadata"]["resourceVersion"]
-        lease = {
-            "apiVersion": "coordination.k8s.io/v1",
-            "kind": "Lease",
-            "metadata": metadata,
-            "spec": dict(spec),
-        }
-        try:
-            (self.cluster.create if found is None else self.cluster.replace)(Kind.LEASE, lease)
-        except Conflict:
-            return False
-        return True
 
 
 def operate(config: Path, *, port: int, kubeconfig: Path | None = None) -> int:

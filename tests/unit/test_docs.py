@@ -28,7 +28,6 @@ from scheduler.cli.demo import make_demo
 from scheduler.cli.parser import INTERRUPTED
 from scheduler.controller import cleanup, conditions, reasons, run_thread
 from scheduler.controller.conditions import EventReason
-from worker.command import EX_CONFIG
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / "docs"
@@ -211,7 +210,7 @@ def test_the_operations_page_has_every_exit_code():
     codes = {error.exit_code for error in errors_below(MlhoError)} | {
         rule.exit_code for rule in RULES.values()
     }
-    codes |= {0, INTERRUPTED, TIMED_OUT, EX_CONFIG, ClusterError.exit_code}
+    codes |= {0, INTERRUPTED, TIMED_OUT, os.EX_CONFIG, ClusterError.exit_code}
     assert {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)} == codes
 
 

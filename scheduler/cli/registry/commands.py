@@ -16,7 +16,7 @@ from mlho.model.signature import sign_files
 from mlho.printable import has_control
 from scheduler.cli import terminal
 from scheduler.cli.evaluation.compare import paired_change
-from scheduler.cli.listing import RUN_HELP, existing_store
+from scheduler.cli.listing import RUN_HELP, existing_store, find_finished
 from scheduler.cli.options import (
     AuditOptions,
     ChannelOptions,
@@ -32,7 +32,7 @@ from scheduler.engine.process_pool import call_beside
 from scheduler.registry.models import stored_models
 from scheduler.registry.promotion import Author, Change, Signer, model_faults, promote, roll_back
 from scheduler.runs.channels import Channel, channel_names, checked_name, inspect_channel
-from scheduler.runs.stored import MODELS, finished_run, stored_runs
+from scheduler.runs.stored import MODELS
 
 _MAX_WORDS: Final = 1000
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
@@ -132,7 +132,7 @@ def _promote(options: PromoteOptions) -> int:
     author = _author(options)
     existing_store(options)  # a folder is not created
     store = usable_store(options)
-    run = finished_run(stored_runs(store), options.run, kind=MODELS)
+    run = find_finished(store, options.run, kind=MODELS)
     change = promote(
         store,
         run,

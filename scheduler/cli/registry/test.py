@@ -14,13 +14,12 @@ from mlho.spec.scoring import BundleSource
 from scheduler.cli import terminal
 from scheduler.cli.listing import checked_output, store_to_read
 from scheduler.cli.options import Commands, StoreOptions
+from scheduler.engine.scoring_checks import TESTS_FILE
 from scheduler.engine.scoring_run import PinnedBundle, bundle_now, read_bundle
 from scheduler.registry.bundle_tests import run_in_fresh_process
 
 if TYPE_CHECKING:
     from mlho.model.testing.records import ModelTestResult
-
-_TESTS_FILE: Final = "tests/tests.json"  # TESTS_FILE of mlho.model.testing.records, which imports numpy
 
 ABOUT: Final = """\
 Verify every file of a bundle, then run the tests that it carries in a fresh process.
@@ -82,7 +81,7 @@ def _show(bundle: PinnedBundle, results: "Sequence[ModelTestResult]") -> None:
         table.add_row(Text(result.id), outcome, result.level, Text(result.expected), Text(result.got))
     terminal.print_table(table)
     terminal.out.print()
-    if _TESTS_FILE not in bundle.files:
+    if TESTS_FILE not in bundle.files:
         terminal.out.print(
             "The bundle carries no tests: an earlier version wrote it. These are the default tests that need no training data."
         )

@@ -24,7 +24,7 @@ from scheduler.cli.run import (
     shown_address,
     usable_store,
 )
-from scheduler.cli.scoring.template import DATE
+from scheduler.cli.scoring.dates import DATE
 from scheduler.cli.show_scores import read_manifest, show_scores, warnings_of
 from scheduler.engine.prepare import prepare
 from scheduler.runs.nights import finished_nights
@@ -55,9 +55,9 @@ def score_command(options: ScoreOptions) -> int:
     finished = carry_out_one(run, spec.metadata.name, options)
     renew(store, options.store)
     if options.json:
-        print_json(run.store, [finished.run_id], options.store, {})
+        print_json(store, [finished.run_id], options.store, {})
         return 0
-    show_scores(run.store, finished.run_id)
+    show_scores(store, finished.run_id)
     terminal.out.print()
     terminal.print_line(f"run      {finished.run_id} ({done_words(finished)})")
     root = shown_address(options.store)

@@ -1,11 +1,19 @@
-"""The option ``--as-of``: one night, or a range of nights."""
+"""The option ``--as-of``: one night, or a range of nights; and ``{date}``, which makes a specification a template for nights."""
 
 import argparse
 import datetime as dt
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
+from mlho.spec.reading import parse_mapping, read_text, validate_document
+from mlho.spec.scoring import ScoringRunSpec, parse_any_spec
+from mlho.spec.training import RunSpec
+from scheduler.api.resource import check_cluster_parts, dated
+from scheduler.cli import terminal
+
 MAX_NIGHTS: Final = 3660  # ten years
+DATE: Final = "{date}"
 
 
 def add_nights(parser: argparse.ArgumentParser) -> None:
@@ -40,3 +48,15 @@ def nights(text: str) -> Sequence[dt.date]:
             f"{text[:60]!r}: expected the earlier date first, and at most {MAX_NIGHTS} nights"
         )
     return [begin + dt.timedelta(days=number) for number in range((end - begin).days + 1)]
+
+
+def load_as_of_today(path: Path) -> RunSpec | ScoringRunSpec:
+    """Read a specification of either kind. For a template, return the night of today and print a note, because the command only inspects it."""
+    text, where = read_text(path), str(path)
+    document = parse_mapping(text, where=where)
+    check_cluster_parts(document, where=where)
+    if DATE not in text or document.get("kind") != "ScoringRun":
+        return parse_any_spec(text, where=where)
+    today = dt.datetime.now().astimezone().date()
+    terminal.print_note(f"{where}: {DATE} is read as today, {today}.")
+    return validate_document(dated(document, today), ScoringRunSpec, where=where)

@@ -206,7 +206,7 @@ def test_a_resource_keeps_the_run_that_it_was_accepted_with(place):
     pinned = with_pinned_earlier(spec, store, accepted=later.finished.run_id)
 
     assert pinned.spec.compare_with.uri == f"run:{earlier.finished.run_id}"
-    assert prepare_in_cluster(pinned, less / "spec.yaml", store).run_id == later.finished.run_id
+    assert prepare_in_cluster(pinned, store).run_id == later.finished.run_id
 
 
 def test_a_resource_may_be_compared_only_with_what_its_namespace_may_read(place):

@@ -86,7 +86,7 @@ def test_a_cluster_warns_of_labels_of_training(place, tmp_path):
     for data, is_warned in (("later", False), ("data", True)):
         document = {**resource_document(where, uri), "metadata": {"name": f"on-{data}"}}
         document["spec"]["data"]["uri"] = str(where / data)
-        prepared = prepare_in_cluster(from_resource(document).spec, tmp_path / "spec.yaml", store)
+        prepared = prepare_in_cluster(from_resource(document).spec, store)
 
         finished = carry_out(prepared, InlineExecutor(store, where / data), NullObserver(), n_slots=1)
 
@@ -510,9 +510,7 @@ def test_a_resource_in_a_cluster_makes_the_version_that_the_command_makes(place,
     copytree(where / "store", tmp_path / "store", ignore=ignore_patterns(run, "commits", "uses"))
     store = LocalStore(tmp_path / "store")
 
-    prepared = prepare_in_cluster(
-        resource(where, f"run:{home.finished.run_id}"), tmp_path / "spec.yaml", store
-    )
+    prepared = prepare_in_cluster(resource(where, f"run:{home.finished.run_id}"), store)
     finished = carry_out(prepared, InlineExecutor(store, where / "later"), NullObserver(), n_slots=1)
 
     assert finished.run_id == prepared.run_id == run

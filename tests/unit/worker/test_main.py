@@ -1,6 +1,7 @@
 """The worker's command line, and its errors before it joins a run."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from mlho.store.keys import run_key
 from mlho.store.local import LocalStore
 from scheduler.queue.executions import begin_execution, end_execution
 from worker import command as worker_main
-from worker.command import EX_CONFIG, _id_of, _parser, _time_limits, main
+from worker.command import _id_of, _parser, _time_limits, main
 
 RUN = "0123456789abcdef"
 
@@ -33,7 +34,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 @pytest.mark.parametrize("run", ["tiny", RUN.upper(), RUN + "0", RUN[:8], f"{RUN}-1"])
 def test_an_unknown_run_is_refused_at_once(run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """A `--run` value that is neither a run id nor the name of a run in progress is rejected at once, because waiting for it could never end."""
-    assert main(["--run", run]) == EX_CONFIG
+    assert main(["--run", run]) == os.EX_CONFIG
     event = json.loads(capsys.readouterr().err)
     words = (
         f"--run {run}: no run of this name in progress in the store {tmp_path / 'store'}. Expected the id of a run (16 hexadecimal digits), "
@@ -67,7 +68,7 @@ def test_a_run_in_progress_is_found_by_its_name(n_open: int, tmp_path: Path):
 @pytest.mark.parametrize("n_bytes", ["0", "-1"])
 def test_a_memory_limit_below_one_byte_is_refused(n_bytes: str, capsys: pytest.CaptureFixture[str]):
     """With a negative limit, every task would be stopped for lack of memory; 0 would mean the limit of the container."""
-    assert main(["--run", RUN, "--memory", n_bytes]) == EX_CONFIG
+    assert main(["--run", RUN, "--memory", n_bytes]) == os.EX_CONFIG
     assert json.loads(capsys.readouterr().err)["error"] == f"--memory {n_bytes}: must be 1 byte or more."
 
 
@@ -135,7 +136,7 @@ def test_limits_of_time_are_the_flags_else_the_environments(
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan"])
 def test_a_limit_that_is_no_time_is_refused(seconds: str, capsys: pytest.CaptureFixture[str]):
     """An invalid time limit on the command line is rejected, as in the environment."""
-    assert main(["--run", RUN, f"--hard-limit={seconds}"]) == EX_CONFIG
+    assert main(["--run", RUN, f"--hard-limit={seconds}"]) == os.EX_CONFIG
     assert f"--hard-limit {seconds}: must be a positive number" in capsys.readouterr().err
 
 

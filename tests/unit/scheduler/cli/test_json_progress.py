@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scheduler.cli.json_progress import JsonProgress, JsonTrack
 from scheduler.engine.outages import Outage
-from scheduler.engine.progress import Facts, LocalCounts, StageProgress
+from scheduler.engine.progress import Counts, Facts, StageProgress
 
 MANUAL = Path(__file__).parents[4] / "docs/operations.md"
 RUN = "0123456789abcdef"
@@ -94,7 +94,7 @@ def test_several_runs_share_a_stream_line_by_line():
     stream = io.StringIO()
     with JsonProgress(stream) as display:
         first, second = display.tracks({"a" * 16: "one", "b" * 16: "two"})
-        first.follow(LocalCounts(retried=7))
+        first.follow(Counts(retried=7))
         first.update((StageProgress("learn", 1, 2),), 1)
         second.update((StageProgress("learn", 2, 2),), 0)
         second.end("failed")

@@ -23,7 +23,7 @@ from scheduler.cli.terminal import (
     text_table,
     words_of,
 )
-from scheduler.engine.progress import Facts, LocalCounts, StageProgress
+from scheduler.engine.progress import Counts, Facts, StageProgress
 
 
 def test_the_title_of_a_narrow_table_is_one_line():
@@ -86,7 +86,7 @@ def test_lines_name_their_run_if_there_are_several_and_are_not_wrapped(capsys):
     """With several runs, each line names its run, and a long line is not wrapped at any width of the terminal."""
     with ProgressLines() as display:
         first, _ = display.tracks({"0" * 16: "a-long-name-" * 5, "1" * 16: "short"})
-        first.follow(LocalCounts(retried=12, quarantined=3))
+        first.follow(Counts(retried=12, quarantined=3))
         first.update((StageProgress("learn", 0, 9_000),), 3)
         first.update((StageProgress("learn", 5_000, 9_000),), 3)
 
@@ -113,7 +113,7 @@ def test_a_bar_on_a_terminal_shows_stage_tasks_and_final_state(monkeypatch):
     monkeypatch.setattr("scheduler.cli.terminal.err", Console(file=terminal, force_terminal=True, width=140))
     with ProgressBars(enabled=True) as bars:
         first, second = bars.tracks({"0" * 16: "long", "1" * 16: "short"})
-        first.follow(LocalCounts(retried=2, quarantined=1, slots=4))
+        first.follow(Counts(retried=2, quarantined=1, slots=4))
         first.update((StageProgress("cohort", 1, 1), StageProgress("learn", 2, 5)), 3)
         second.end("failed")
 

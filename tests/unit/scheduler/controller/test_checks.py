@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from scheduler.api.status import Status
-from scheduler.controller import checks
+from scheduler.controller import checks, tracked_run
 from scheduler.controller.checks import RunChecks
 from scheduler.controller.observation import Check
 from scheduler.controller.tracked_run import TrackedRun
@@ -57,7 +57,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
     """Yield unchecked runs. After a failed check, a run's own next check is due only after 600 s."""
     runs = Runs()
     monkeypatch.setattr(checks, "check_run", runs.check)
-    monkeypatch.setattr(checks, "_AGAIN_SECONDS", (600.0,))
+    monkeypatch.setattr(tracked_run, "_AGAIN_SECONDS", (600.0,))
     monkeypatch.setattr(checks, "_PROBE_SECONDS", 0.1)
     monkeypatch.setattr(checks, "_PROBE_EVERY_SECONDS", 0.05)
     for uid in runs.known:
@@ -122,7 +122,7 @@ def test_a_specification_that_changes_during_a_check_is_not_marked_as_checked():
     spec: Any = Spec()
     tracked = TrackedRun(spec=spec)
 
-    tracked.record_check(spec, Check(run_id=RUN), SimpleNamespace(run_id=RUN), (600.0,))  # type: ignore[arg-type]
+    tracked.record_check(spec, Check(run_id=RUN), SimpleNamespace(run_id=RUN))  # type: ignore[arg-type]
     threads[0].join()
 
     assert (tracked.spec, tracked.check, tracked.prepared) == ("new", None, None)

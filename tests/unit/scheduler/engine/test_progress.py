@@ -1,6 +1,6 @@
 """Progress, rate and remaining time of a run."""
 
-from scheduler.engine.progress import Facts, LocalCounts, RateEstimator, StageProgress
+from scheduler.engine.progress import Counts, Facts, RateEstimator, StageProgress
 
 
 class Clock:
@@ -13,7 +13,7 @@ class Clock:
 
 def test_the_stage_is_the_first_that_is_not_done():
     """The stage is the first unfinished one; tasks are counted over all stages."""
-    estimator = RateEstimator(LocalCounts(slots=2), clock=Clock())
+    estimator = RateEstimator(Counts(slots=2), clock=Clock())
     assert estimator.take(
         (StageProgress("cohort", 1, 1), StageProgress("encode", 3, 3), StageProgress("learn", 2, 6)), 2
     ) == Facts(stage="learn", done=6, total=10, running=2, slots=2)
@@ -22,9 +22,7 @@ def test_the_stage_is_the_first_that_is_not_done():
 def test_a_run_that_is_done_is_in_its_last_stage():
     """A finished run is in its last stage, so that there is always a stage to show."""
     assert (
-        RateEstimator(LocalCounts())
-        .take((StageProgress("cohort", 1, 1), StageProgress("report", 1, 1)), 0)
-        .stage
+        RateEstimator(Counts()).take((StageProgress("cohort", 1, 1), StageProgress("report", 1, 1)), 0).stage
         == "report"
     )
 
@@ -32,7 +30,7 @@ def test_a_run_that_is_done_is_in_its_last_stage():
 def test_the_rate_is_that_of_the_last_half_minute():
     """The rate is measured over the last 30 s, so that a slow start does not count: 60 tasks in 30 s and 40 left give 20 s."""
     clock = Clock()
-    estimator = RateEstimator(LocalCounts(), clock=clock)
+    estimator = RateEstimator(Counts(), clock=clock)
     estimator.take((StageProgress("learn", 0, 101),), 1)
     clock.now += 1000
     estimator.take((StageProgress("learn", 1, 101),), 1)
@@ -44,11 +42,11 @@ def test_the_rate_is_that_of_the_last_half_minute():
 def test_no_rate_is_made_up():
     """There is no rate for less than a second or without a finished task."""
     clock = Clock()
-    estimator = RateEstimator(LocalCounts(), clock=clock)
+    estimator = RateEstimator(Counts(), clock=clock)
     estimator.take((StageProgress("learn", 0, 9),), 1)
     clock.now += 0.5
     assert estimator.take((StageProgress("learn", 5, 9),), 1).rate is None
-    still = RateEstimator(LocalCounts(), clock=clock)
+    still = RateEstimator(Counts(), clock=clock)
     still.take((StageProgress("learn", 5, 9),), 1)
     clock.now += 20
     facts = still.take((StageProgress("learn", 5, 9),), 1)
@@ -58,7 +56,7 @@ def test_no_rate_is_made_up():
 def test_earlier_tasks_count_as_done_and_not_in_the_rate():
     """Tasks that were done before this command count as done, but not in the rate: 50 of 100 done, then 10 in 10 s."""
     clock = Clock()
-    estimator = RateEstimator(LocalCounts(), clock=clock)
+    estimator = RateEstimator(Counts(), clock=clock)
     estimator.take((StageProgress("learn", 50, 100),), 1)
     clock.now += 10
     facts = estimator.take((StageProgress("learn", 60, 100),), 1)
