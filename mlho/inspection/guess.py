@@ -263,7 +263,8 @@ def _name_unread(guess: Guess, events: Sketch) -> None:
     """Name the columns of the events that are not read: one of them may mark rows that do not count."""
     usual = source_named(guess.source).columns(EVENTS).values()
     read = {*usual, *guess.columns.get("events", {}).values(), "text_value"}
-    if unread := [name for name in events.columns if name not in read]:
+    named = " ".join(guess.doubts)
+    if unread := [name for name in events.columns if name not in read and f"column {name!r}" not in named]:
         guess.doubts.append(
             f"events: not read: {', '.join(map(repr, unread[:_MOST_NAMED]))}. Remove rows that such a column marks as refuted or as an error."
         )

@@ -186,7 +186,11 @@ def evolution_tables(evolution: Evolution) -> list[Table]:
         for run in evolution.runs
     ]
     tables: list[Table] = [
-        ("Windows", ("After the index date", "Group", "Patients", "With the outcome", "AUROC", "Run"), runs)
+        (
+            "Windows",
+            ("After the index date", "Group", "Patients", "Samples with the outcome", "AUROC", "Run"),
+            runs,
+        )
     ]
     for group in evolution.groups:
         rows: list[tuple[str, ...]] = [

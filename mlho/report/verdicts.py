@@ -188,8 +188,12 @@ def sample_size_verdict(
             False,
         )
     most = most_parameters(n_patients, share)
+    if most >= n_parameters:
+        return SampleVerdict(
+            f"{facts} The sample is too small to estimate the overall risk so precisely.", True
+        )
     few = (
-        f"This sample supports {plural(most, 'feature')}: lower selection.nFeatures, or expect"
+        f"This sample supports {plural(most, 'candidate feature')}, including the demographics: lower selection.nFeatures, or expect"
         if most
         else "This sample supports no model: expect"
     )

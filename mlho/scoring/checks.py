@@ -6,6 +6,7 @@ from typing import Final
 from mlho.errors import DataError, listed, plural
 from mlho.model.parts import TrainingSamples
 from mlho.report.result import LedgerSummary
+from mlho.report.words import rule_words
 from mlho.scoring.account import AlertSummary
 from mlho.scoring.drift import is_beyond_chance
 from mlho.spec.types import MIN_CELL
@@ -190,7 +191,7 @@ def alert_warnings(
     --------
     >>> alerts = [AlertSummary(rule="youden", value=0.3, alerts=60, training_rate=0.1)]
     >>> alert_warnings(alerts, 200, n_patients=200, n_training=5000)
-    ['Threshold youden: 30.0 % of the samples are flagged, compared with 10.0 % in training.']
+    ['Threshold “largest sum of sensitivity and specificity (Youden)”: 30.0 % of the samples are flagged, compared with 10.0 % in training.']
     >>> alert_warnings(alerts, 300, n_patients=300, n_training=5000)
     []
     """
@@ -204,7 +205,7 @@ def alert_warnings(
         is_far = alert.alerts > _FACTOR * expected or _FACTOR * alert.alerts < expected
         if is_far and is_beyond_chance(alert.alerts / n_samples, alert.training_rate, n_patients, n_training):
             found.append(
-                f"Threshold {alert.rule}: {100 * alert.alerts / n_samples:.1f} % of the samples are flagged, compared with "
+                f"Threshold “{rule_words(alert.rule)}”: {100 * alert.alerts / n_samples:.1f} % of the samples are flagged, compared with "
                 f"{100 * alert.training_rate:.1f} % in training."
             )
     return found

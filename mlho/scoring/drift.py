@@ -393,7 +393,7 @@ def drift_warnings(drift: Drift, features: Sequence[BundleFeature] = ()) -> list
 def _missing_warnings(missing: Sequence[MissingShift]) -> list[str]:
     """Return a warning about columns with far more missing values than in training."""
     named = [
-        f"{cut(shift.words)} ({100 * shift.now:.0f} % of the samples; {100 * shift.training:.0f} % in training)"
+        f"{cut(shift.words)} ({100 * shift.now:.1f} % of the samples; {100 * shift.training:.1f} % in training)"
         for shift in missing
         if shift.is_shifted and shift.now is not None and shift.psi is not None and shift.psi > LARGE
     ]

@@ -378,7 +378,7 @@ def _read_errors(file: SourceFile, layout: str, source: Source = NATIVE) -> Iter
             remedy = (
                 "Write it with text as UTF-8."
                 if file.is_parquet
-                else "Set data.format.encoding, such as latin-1 or windows-1252, or write it as UTF-8."
+                else "Set data.format.encoding, such as windows-1252, latin-1 or utf-16, or write it as UTF-8."
                 if encoding == "utf-8"
                 else "data.format.encoding applies to all CSV files: write them in one encoding, such as UTF-8, and state it."
             )

@@ -212,9 +212,9 @@ def _example(path: tuple[Any, ...]) -> str:
 def _not_of_these(expected: Sequence[str], value: Any) -> str:
     names = list(dict.fromkeys(name for text in expected for name in re.findall(r"'([^']*)'", text)))
     text = str(value)[:_LONGEST_NAME]
-    near = difflib.get_close_matches(text, names, n=1, cutoff=0.5) or [
-        name for name in names if text.startswith(name)
-    ]
+    near = [name for name in names if text.casefold() == name.casefold()]
+    near += difflib.get_close_matches(text, names, n=1, cutoff=0.5)
+    near += [name for name in names if text.startswith(name)]
     hint = f" Did you mean {near[0]!r}?" if near else ""
     one_of = "one of " if len(names) > 1 else ""
     return f"expected {one_of}{', '.join(names)}; got {_got(value)}.{hint}"

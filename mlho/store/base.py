@@ -163,5 +163,6 @@ def reporting_full_disk(where: str, remedy: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-            raise StoreUnavailable(f"{where}: {error.strerror}. Free some space{remedy}.") from error
+            advice = "Check the disk" if error.errno == errno.EIO else "Free some space"
+            raise StoreUnavailable(f"{where}: {error.strerror}. {advice}{remedy}.") from error
         raise

@@ -99,7 +99,7 @@ def _not_found(folder: Path, guess: "Guess", *, left_out: tuple[str, ...]) -> Ml
         str(folder),
         f"no table looks like the {' and the '.join(guess.missing)}",
         expected="events with a patient, a time and a code; labels with a patient and a column of 0 and 1, or of false and true",
-        got="; ".join(reason.rstrip(".") for reason in [*guess.reasons, *guess.doubts]) or "no table",
+        got="; ".join([*guess.reasons, *(doubt.rstrip(".") for doubt in guess.doubts)]) or "no table",
         remedy=f"{correct}If columns have other names, rename them, for example to patient_id, time and code, or write the specification by "
         "hand and name your columns in data.columns: docs/data.md, “Other column names and formats”."
         f"{recognised}{rules}",

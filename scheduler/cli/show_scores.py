@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mlho.errors import plural
+from mlho.report.words import rule_words
 from mlho.spec.types import MIN_CELL
 from mlho.store.base import Store
 from mlho.store.keys import run_key
@@ -143,12 +144,12 @@ def alerts_table(scores: dict[str, Any]) -> Table:
     table = terminal.new_table("Alerts", ["threshold"], figures)
     for alert in scores["alerts"]:
         if alert["value"] is None:
-            table.add_row(alert["rule"], f"absent: {alert['reason']}", "", "", "")
+            table.add_row(rule_words(alert["rule"]), f"absent: {alert['reason']}", "", "", "")
             continue
         share = alert["alerts"] / scores["samples"]
         ppv = (scores.get("expected") or {}).get("ppv", {}).get(alert["rule"])
         count = f"{alert['alerts']:,}"
-        table.add_row(alert["rule"], f"{alert['value']:.3f}", count, _percent(share), _ppv(ppv))
+        table.add_row(rule_words(alert["rule"]), f"{alert['value']:.3f}", count, _percent(share), _ppv(ppv))
     return table
 
 
@@ -236,7 +237,7 @@ def _comparison(store: Store, spec: Mapping[str, Any], run: str) -> Iterator[str
     )
     for threshold in comparison["alerts"]:
         yield (
-            f"Threshold {threshold['rule']}: {threshold['both']:,} alerts by both, {threshold['only_this']:,} only here, {threshold['only_other']:,} only there."
+            f"Threshold “{rule_words(threshold['rule'])}”: {threshold['both']:,} alerts by both, {threshold['only_this']:,} only here, {threshold['only_other']:,} only there."
         )
 
 

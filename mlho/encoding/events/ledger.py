@@ -13,6 +13,7 @@ from mlho.encoding.cohort.counts import LARGE_SHARE
 from mlho.errors import DataError, MlhoError
 from mlho.sources.base import END_BEFORE_START_RULE, MODIFIER_RULE
 from mlho.sources.meds import MEDS
+from mlho.spec.rules import BY_RULES
 from mlho.spec.training import TrainingSpec
 
 
@@ -111,10 +112,10 @@ _REMEDIES: Final[Mapping[Rule, str]] = {
 def intended_rules(spec: TrainingSpec) -> tuple[Rule, ...]:
     """Return the rules by which a run drops many rows on purpose.
 
-    A cohort by rule leaves patients out. Its ids come from the events, so rows of unknown patients do not indicate an error.
+    A cohort by rule and ``cohort.only`` leave patients out, so rows of unknown patients do not indicate an error.
     """
-    unknown = () if spec.cohort.rules is None else (Rule.UNKNOWN_PATIENT,)
-    return (*unknown, *rules_of_source(spec.data.source))
+    leaves_out = spec.cohort.index.column == BY_RULES or spec.cohort.only is not None
+    return (*((Rule.UNKNOWN_PATIENT,) if leaves_out else ()), *rules_of_source(spec.data.source))
 
 
 def rules_of_source(source: str) -> tuple[Rule, ...]:

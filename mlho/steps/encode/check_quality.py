@@ -11,7 +11,7 @@ class CheckQuality(Step):
     """Conformance, completeness and plausibility, from the counts of the encoding."""
 
     kind: ClassVar[str] = "check_quality"
-    version: ClassVar[int] = 12
+    version: ClassVar[int] = 13
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features", "quality")
     reads_min_cell: ClassVar[bool] = True
 

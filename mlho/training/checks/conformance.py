@@ -43,7 +43,7 @@ def _ledger(evidence: Evidence) -> Iterator[Measure]:
     rule = Rule.UNKNOWN_PATIENT
     share = evidence.ledger.n_dropped(rule) / rows
     if rule in intended:
-        yield from not_measured("cohort.rules leave patients out", "unknown-patients")
+        yield from not_measured("cohort.rules or cohort.only leave patients out", "unknown-patients")
     else:
         detail = f"{100 * share:.1f} % of the event rows"
         yield Measure("unknown-patients", "events", share, detail, rule.remedy)

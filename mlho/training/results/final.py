@@ -24,7 +24,7 @@ from mlho.model.evidence import Evidence, GroupFigure, associations_of
 from mlho.model.golden import ColumnStatistics
 from mlho.model.parts import RiskHorizon, TrainingSamples, Vocabulary
 from mlho.report.result import Spread, ThresholdResult
-from mlho.report.words import percent
+from mlho.report.words import percent, rule_words
 from mlho.spec.features import utilisation_names
 from mlho.training.iterations.design import Design, learn_design
 from mlho.training.iterations.folds import CrossValidation
@@ -240,7 +240,7 @@ def alert_warnings(thresholds: Iterable[Mapping[str, Any]], headline: Mapping[st
             continue
         if max(100 * rate, tested.mean) > _MAX_RATIO * min(100 * rate, tested.mean):
             yield (
-                f"Threshold {rule}: the final model is expected to flag {percent(rate)} of new samples; the models on the test sets flagged "
+                f"Threshold “{rule_words(rule)}”: the final model is expected to flag {percent(rate)} of new samples; the models on the test sets flagged "
                 f"{percent(tested.mean / 100)}. Their figures do not apply to this threshold, most often because many samples share a score."
             )
 

@@ -3,7 +3,7 @@
 import pytest
 
 from mlho.report.result import CohortSummary, Spread
-from mlho.report.verdicts import auroc_caution, calibration_verdict, why_not_judged
+from mlho.report.verdicts import auroc_caution, calibration_verdict, sample_size_verdict, why_not_judged
 
 
 def cohort_of(n_positive, n_negative):
@@ -99,3 +99,11 @@ def test_calibration_that_cannot_be_judged_says_why(slope, cohort, reason):
     """A slope of 1.11 with an interval from −5.4 to 7.7 is compatible with every verdict."""
     assert calibration_verdict(slope, cohort) is None
     assert why_not_judged(slope, cohort) == reason
+
+
+def test_a_sample_too_small_only_for_the_overall_risk_is_not_told_to_use_fewer_features():
+    """With one candidate feature, 300 patients miss the margin of the overall risk, and no number of features helps."""
+    verdict = sample_size_verdict(1, 300, 90, min_cell=11)
+
+    assert verdict.sentences.endswith("The sample is too small to estimate the overall risk so precisely.")
+    assert verdict.is_too_small

@@ -447,7 +447,7 @@ def test_the_command_scores_with_worker_processes(trained, tmp_path, capsys):
     scored = Scored(run, None, ())
     assert scored.parts() == score_inline(trained.folder, MemoryStore()).parts()
     assert f"{trained.tables.labels.num_rows} scores of 200 patients: risk of label." in output
-    assert "youden" in output
+    assert "(Youden)" in " ".join(output.split())
     assert f"{Path(trained.store.root)}/{run.key('manifest.json')}" in output.replace("\n", "")
 
 

@@ -350,6 +350,11 @@ BAD_FILES = {
         "4",
     ),
     "latin.csv": (b"patient_id,time,code\n1,2020-01-31,Gr\xfc\xdfe\n", "not readable CSV", "not UTF-8"),
+    "sixteen.csv": (
+        "patient_id,time,code\n1,2020-01-31,A\n".encode("utf-16"),
+        "not readable CSV",
+        "not UTF-8",
+    ),
     "latin_header.csv": (
         b"patient_id,time,code,Gr\xfc\xdfe\n1,2020-01-31,A,1\n",
         "not readable CSV",
@@ -390,6 +395,7 @@ def test_a_file_that_cannot_be_read_is_named_without_its_values(tmp_path, name):
     assert caught.value.where == name
     assert rule in caught.value.rule
     assert got in caught.value.got
+    assert name != "sixteen.csv" or "utf-16" in caught.value.remedy
     assert caught.value.remedy
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 

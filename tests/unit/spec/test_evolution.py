@@ -231,6 +231,7 @@ def test_the_command_finds_which_phenotypes_follow_and_when(data, tmp_path, caps
     assert main(command) == 0
     output = " ".join(capsys.readouterr().out.split())
     assert "Everyone:" in output
+    assert "Samples with the outcome" in output  # as the number is of samples, also if a patient has several
     place = re.search(r"evolution (\S+)\.html", output)[1]
     found = json.loads(Path(f"{place}.json").read_text())
     stable = {

@@ -18,6 +18,7 @@ from tests.builders import make_spec
         ),
         ("features.aggregates", [], "expected at least 1 entry; got 0."),
         ("features.aggregates", ["presense"], "Did you mean 'presence'?"),
+        ("selection.ranking", "JMI", "Did you mean 'jmi'?"),
         ("SPEC", {}, "SPEC: unknown field."),
         ("cohort.Index", {}, "cohort.Index: unknown field. Did you mean 'index'?"),
         (

@@ -1,5 +1,6 @@
 """The node's cache of blobs: fetched once, verified, bounded, and safe for concurrent processes."""
 
+import errno
 import hashlib
 import multiprocessing
 import os
@@ -13,7 +14,7 @@ import pytest
 
 from mlho.errors import ArtifactDamaged, SpecError, StoreUnavailable
 from mlho.store import cache as cache_module
-from mlho.store.base import file_digest, is_intact
+from mlho.store.base import file_digest, is_intact, reporting_full_disk
 from mlho.store.cache import BlobCache
 from tests.disks import small_disk
 from tests.limits import GUARD_SECONDS
@@ -272,6 +273,15 @@ def test_a_full_disk_of_the_cache_is_named(options, tmp_path):
         for call in calls:
             with pytest.raises(StoreUnavailable, match=r"No space left on device.*MLHO_CACHE_BYTES"):
                 call()
+
+
+def test_a_disk_that_does_not_respond_is_not_called_full():
+    """After an input/output error, free space does not help."""
+    with (
+        pytest.raises(StoreUnavailable, match=r"^store: Input/output error\. Check the disk\.$"),
+        reporting_full_disk("store", ""),
+    ):
+        raise OSError(errno.EIO, "Input/output error")
 
 
 def test_a_full_disk_evicts_copies_that_are_not_in_use(tmp_path, monkeypatch):

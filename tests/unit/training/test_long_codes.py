@@ -71,3 +71,12 @@ def test_a_long_code_is_shortened_in_a_sentence(sentences):
     assert CODE[:99] + "…" in sentence
     assert CODE[:100] not in sentence
     assert DESCRIPTION[:100] not in sentence
+
+
+def test_a_small_share_of_missing_values_is_not_shown_as_none():
+    """Training had 0.5 % missing, which the warning shows as the other sentences about drift do."""
+    shift = MissingShift(column="c", words="Iron", training=0.005, now=0.2, psi=1.0, is_shifted=True)
+
+    [warning] = drift_warnings(Drift(missing=[shift]))
+
+    assert "Iron (20.0 % of the samples; 0.5 % in training)" in warning

@@ -4,11 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlho.encoding.events.ledger import Ledger, Rule
+from mlho.encoding.events.ledger import Ledger, Rule, intended_rules
 from mlho.errors import MlhoError
 from mlho.steps import STEPS
 from mlho.training.checks.ledger import ledger_warnings
 from tests.builders import make_spec
+
+RULES = {"entry": {"codes": ["A"]}, "outcome": {"codes": ["B"], "toDays": 90}}
 
 
 @st.composite
@@ -28,6 +30,19 @@ def test_the_report_does_not_warn_of_static_rows_of_meds():
 
     assert ledger_warnings(meds, ledger) == []
     assert "no time" in ledger_warnings(native, ledger)[0]
+
+
+@pytest.mark.parametrize("changes", [{"cohort.only": {"age": {"atLeast": 65}}}, {"cohort.rules": RULES}])
+def test_patients_whom_a_cohort_leaves_out_are_no_unknown_ids(changes):
+    """A subgroup and a cohort by rule leave patients out on purpose, also for the check of data quality, which does not read the rules."""
+    if "cohort.rules" in changes:
+        changes |= {"data.tables.labels": None, "cohort.index": None}
+    spec = make_spec(changes).spec
+
+    assert (
+        intended_rules(spec) == intended_rules(STEPS["check_quality"].narrow(spec)) == (Rule.UNKNOWN_PATIENT,)
+    )
+    assert intended_rules(make_spec({}).spec) == ()
 
 
 def test_the_published_order_of_rules():

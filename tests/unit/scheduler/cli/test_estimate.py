@@ -171,7 +171,11 @@ def test_a_plan_states_the_outcome_window_of_a_split_by_date(changes, expected):
             "4.7 events per candidate feature (203: at most selection.nFeatures, and the demographics)",
         ),
         (10_000, 960, "ask for 24,959 patients: 24,959 for a shrinkage"),
-        (10_000, 960, "The sample is too small. This sample supports 81 features: lower selection.nFeatures"),
+        (
+            10_000,
+            960,
+            "The sample is too small. This sample supports 81 candidate features, including the demographics: lower",
+        ),
         (
             30_000,
             2_880,

@@ -96,6 +96,23 @@ def test_other_columns_that_could_be_the_outcome_are_named_with_their_values(tmp
     assert "Other columns of false and true could be the outcome: 'late'." in output.out
 
 
+def test_an_omop_folder_without_labels_names_its_events(tmp_path, call):
+    """The events of OMOP are the folder itself, which the refusal names as in a specification."""
+    numbers = range(2, 40)
+    rows = {
+        "condition_occurrence": [event("condition_occurrence", n, person=n) for n in numbers],
+        "person": [person(n) for n in numbers],
+        "observation_period": [{"person_id": n, "observation_period_id": n} for n in numbers],
+    }
+
+    folder = write_cdm(tmp_path / "data", rows)
+    (folder / "labels.parquet").unlink()
+
+    output = call("init", folder)
+
+    assert "got events: .; demographics: person.parquet" in output.err
+
+
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
 def test_an_omop_folder_is_recognised(suffix, tmp_path, call):
     """In an OMOP folder, events, persons, concepts and labels are found, and a table that is not read is named."""
@@ -440,6 +457,7 @@ def test_columns_that_are_left_out_are_named(tmp_path, call):
     assert "demographics: not used: 'bmi'" in output.out
     assert "events: column 'value' may hold the values" in output.out
     assert "data.format.decimal" in output.out
+    assert "not read: 'value'" not in output.out
 
 
 def test_columns_of_the_events_that_are_not_read_are_named(tmp_path, call):

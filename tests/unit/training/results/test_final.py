@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mlho.report.result import Spread
+from mlho.report.words import rule_words
 from mlho.scoring.account import AlertSummary
 from mlho.scoring.checks import alert_warnings as scoring_warnings
 from mlho.training.iterations.folds import cross_validate
@@ -60,6 +61,6 @@ def test_a_threshold_that_flags_far_more_than_on_the_test_sets_is_named():
 
     [warning] = alert_warnings(thresholds, headline)
 
-    assert "fixed-sensitivity:0.8" in warning
+    assert warning.startswith(f"Threshold “{rule_words('fixed-sensitivity:0.8')}”: ")
     assert "81.0" in warning
     assert "40.0" in warning
