@@ -140,9 +140,15 @@ def _points(periods: Sequence[PeriodBias], metric: str) -> tuple[tuple[int, floa
 def pictograms(result: Result) -> list[Figure]:
     """Draw 100 samples at each threshold that was tried."""
     return [
-        _pictogram(number, rule, counts)
+        _pictogram(number, rule, counts, *hundred(result))
         for number, (rule, counts) in enumerate(flagged_of_hundred(result).items(), start=1)
     ]
+
+
+def hundred(result: Result) -> tuple[str, str]:
+    """Return what is counted, ``100 patients`` or, if a patient has several samples, ``100 samples``, and the pronoun for it."""
+    is_each_once = result.cohort.n_samples == result.cohort.n_patients
+    return ("100 patients", "whom") if is_each_once else ("100 samples", "which")
 
 
 def flagged_of_hundred(result: Result) -> dict[str, dict[str, int]]:
@@ -151,11 +157,11 @@ def flagged_of_hundred(result: Result) -> dict[str, dict[str, int]]:
     return {rule: counts for rule in rules if (counts := _of_hundred(result, rule)) is not None}
 
 
-def _pictogram(number: int, rule: str, counts: Mapping[str, int]) -> Figure:
+def _pictogram(number: int, rule: str, counts: Mapping[str, int], unit: str, pronoun: str) -> Figure:
     title = words.capitalized(words.rule_words(rule))
     n_flagged, n_cases = counts["hit"] + counts["false"], counts["hit"] + counts["missed"]
     reading = (
-        f"Of 100 patients, {n_cases} {have(n_cases)} the outcome. The model flags {n_flagged}, of whom {counts['hit']} "
+        f"Of {unit}, {n_cases} {have(n_cases)} the outcome. The model flags {n_flagged}, of {pronoun} {counts['hit']} "
         f"{have(counts['hit'])} the outcome."
     )
     name = f"hundred_{number}"
@@ -163,9 +169,9 @@ def _pictogram(number: int, rule: str, counts: Mapping[str, int]) -> Figure:
         name,
         title,
         reading,
-        pictogram(name.replace("_", "-"), f"100 patients: {title}", counts),
+        pictogram(name.replace("_", "-"), f"{unit}: {title}", counts),
         None,
-        ("Patients of 100", "Flagged", "Not flagged"),
+        (f"{unit.split()[1].capitalize()} of 100", "Flagged", "Not flagged"),
         (
             ("With the outcome", str(counts["hit"]), str(counts["missed"])),
             ("Without the outcome", str(counts["false"]), str(counts["rest"])),

@@ -9,7 +9,7 @@ from mlho.report.bias.audit import BiasAudit, GroupBias
 from mlho.report.changes import ChangesSince
 from mlho.report.checks import Check
 from mlho.report.comparison import difference, turnover
-from mlho.report.figures.groups import flagged_of_hundred, have
+from mlho.report.figures.groups import flagged_of_hundred, have, hundred
 from mlho.report.page import limits
 from mlho.report.page.bias import is_found, metric_words, n_tested
 from mlho.report.page.header import period
@@ -28,7 +28,7 @@ def questions(result: Result) -> list[tuple[str, str, str]]:
         ("Could there be leakage?", _leaking, "leakage"),
         ("Are the data sound?", _sound, "quality"),
         ("Is the model calibrated?", words.calibrated, "performance"),
-        ("What happens to 100 patients?", _flagged, "performance"),
+        (f"What happens to {hundred(result)[0]}?", _flagged, "performance"),
         ("For whom does the model perform worst?", _failed, "performance"),
         ("What changed since the last run?", _changed, "changes"),
         ("What must not be concluded?", _limited, "limits"),
@@ -102,14 +102,14 @@ def _checked(checks: Sequence[Check]) -> str:
 
 
 def _flagged(result: Result) -> str:
-    """State of 100 patients how many have the outcome, are flagged at each threshold, and both."""
+    """State of 100 samples how many have the outcome, are flagged at each threshold, and both."""
     counted = flagged_of_hundred(result)
     if not counted:
         return "Not known: no threshold has figures on test sets."
-    first = next(iter(counted.values()))
+    first, (_, pronoun) = next(iter(counted.values())), hundred(result)
     n_cases = first["hit"] + first["missed"]
     flagged = "; ".join(
-        f"at “{words.rule_words(rule)}” {counts['hit'] + counts['false']}, of whom {counts['hit']} {have(counts['hit'])} it"
+        f"at “{words.rule_words(rule)}” {counts['hit'] + counts['false']}, of {pronoun} {counts['hit']} {have(counts['hit'])} it"
         for rule, counts in counted.items()
     )
     return f"{n_cases} of 100 {have(n_cases)} the outcome. The model flags, by threshold: {flagged}."

@@ -30,8 +30,8 @@ def test_every_question_has_an_answer_and_a_section(result):
 
 
 def test_the_patients_flagged_of_100_are_those_of_the_pictures(result):
-    """At each threshold, the answer has the numbers under the picture of 100 patients."""
-    answer = answers(result)["What happens to 100 patients?"]
+    """At each threshold, the answer has the numbers under the picture of 100 samples."""
+    answer = answers(result)["What happens to 100 samples?"]
 
     pictures = pictograms(result)
     assert pictures
@@ -39,9 +39,9 @@ def test_the_patients_flagged_of_100_are_those_of_the_pictures(result):
         n_cases, n_flagged, n_hit = re.findall(r"\d+", picture.reading)[1:]
         rule = picture.title[0].lower() + picture.title[1:]
         assert re.match(rf"{n_cases} of 100 (has|have) the outcome\.", answer)
-        assert re.search(rf"“{re.escape(rule)}” {n_flagged}, of whom {n_hit} (has|have) it", answer)
+        assert re.search(rf"“{re.escape(rule)}” {n_flagged}, of which {n_hit} (has|have) it", answer)
     without = result.model_copy(update={"headline": {}})
-    assert answers(without)["What happens to 100 patients?"].startswith("Not known")
+    assert answers(without)["What happens to 100 samples?"].startswith("Not known")
 
 
 def test_the_largest_rule_of_the_ledger_is_named(result):

@@ -13,14 +13,14 @@ from mlho.report.result import Result, Spread
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def test_a_hundred_patients_are_drawn_with_those_of_the_headline(result: Result):
-    """Of 100 patients, 11 have the outcome and 39 are flagged, and 0.62 of the 11 are among the flagged."""
+def test_a_hundred_samples_are_drawn_with_those_of_the_headline(result: Result):
+    """Of 100 samples, 11 have the outcome and 39 are flagged, and 0.62 of the 11 are among the flagged."""
     figure = figures_of(result)["hundred_1"]
 
     assert figure.rows == (("With the outcome", "7", "4"), ("Without the outcome", "32", "57"))
     assert (
         figure.reading
-        == "Of 100 patients, 11 have the outcome. The model flags 39, of whom 7 have the outcome."
+        == "Of 100 samples, 11 have the outcome. The model flags 39, of which 7 have the outcome."
     )
     marks = re.findall(r'class="person (\w+)"', figure.wide)
     # The legend has one more of each.
@@ -42,9 +42,10 @@ def test_a_hundred_patients_have_the_prevalence_of_the_test_sets(result: Result)
     }
     curves = result.curves.model_copy(update={"decision": decision})
 
-    figures = figures_of(result.model_copy(update={"curves": curves}))
+    cohort = result.cohort.model_copy(update={"n_samples": result.cohort.n_patients})  # each patient once
+    figures = figures_of(result.model_copy(update={"curves": curves, "cohort": cohort}))
 
-    assert "Of 100 patients, 25 have the outcome" in figures["hundred_1"].reading
+    assert "Of 100 patients, 25 have the outcome. The model flags 39, of whom" in figures["hundred_1"].reading
     assert "the prevalence (25.0" in figures["precision_recall"].reading
 
 
