@@ -1,4 +1,4 @@
-"""The store in object storage over real HTTP: the contract of every store, and behavior that needs a server."""
+"""The store in object storage over real HTTP: the contract of every store, and behaviour that needs a server."""
 
 import datetime as dt
 import hashlib

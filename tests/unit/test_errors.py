@@ -66,7 +66,7 @@ def test_a_lost_commit_keeps_its_task_across_processes():
     ],
 )
 def test_an_error_has_a_builtin_parent(kind, builtin, exit_code, retryable):
-    """Each error is an MlhoError and a builtin error, with its own exit code and retry behavior."""
+    """Each error is an MlhoError and a builtin error, with its own exit code and retry behaviour."""
     assert issubclass(kind, errors.MlhoError)
     assert issubclass(kind, builtin)
     assert (kind.exit_code, kind.retryable) == (exit_code, retryable)

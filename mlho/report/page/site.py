@@ -254,12 +254,17 @@ def _evaluation_row(evaluation: Evaluation) -> tuple[str, ...]:
         cells.with_note(_link(f"{folder}/report.html", evaluation.id), f"bundle {facts.bundle[:12]}"),
         facts.outcome,
         _link(advised, facts.advice),
-        words.between(min(days), max(days)) if days else words.ABSENT,
+        _days(min(days), max(days)) if days else words.ABSENT,
         words.plural(len(days), facts.by),
         _samples(facts.n_samples),
         _figure_cell(facts.auroc),
         _number(facts.training_auroc, 3),
     )
+
+
+def _days(first: str, last: str) -> Markup:
+    """Return two days or months, of which none breaks within itself."""
+    return Markup("<time>{}</time> to <time>{}</time>").format(first, last)
 
 
 def _panels(nights: Sequence[Night]) -> Iterator[Panel[ScoredFacts]]:

@@ -53,7 +53,8 @@ def timeline(
     first, last = values[0].day, values[-1].day
     x = Scale(first.toordinal(), max(last.toordinal(), first.toordinal() + 1), _LEFT, WIDTH - 12)
     y = _scale([*_reached(values), *references], is_from_zero=is_from_zero)
-    parts = [_axes(x, y, first, last)]
+    is_counted = all(isinstance(day_value.value, int | None) for day_value in values)
+    parts = [_axes(x, y, first, last, is_counted=is_counted)]
     parts += [line(x.start, y.at(reference), x.end, y.at(reference), "reference") for reference in references]
     parts += [line(x.at(day.toordinal()), y.start, x.at(day.toordinal()), y.end, "link") for day in changes]
     pieces = groupby(values, lambda day_value: day_value.value is not None)
@@ -79,9 +80,11 @@ def _scale(reached: Sequence[float], *, is_from_zero: bool) -> Scale:
     return Scale(low if is_from_zero else low - margin, high + margin, HEIGHT - 26, 10.0)
 
 
-def _axes(x: Scale, y: Scale, first: dt.date, last: dt.date) -> str:
+def _axes(x: Scale, y: Scale, first: dt.date, last: dt.date, *, is_counted: bool) -> str:
     parts = []
     for tick in y.ticks():
+        if is_counted and not tick.is_integer():  # there is no half code
+            continue
         parts += [
             line(x.start, y.at(tick), x.end, y.at(tick), "grid"),
             text(x.start - 6, y.at(tick) + 4, tick_label(tick), class_="tick", anchor="end"),

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.encoding.tally.tally import NEGATIVE
+from mlho.errors import plural
 from mlho.training.checks.evidence import NO_NUMBERS, NO_SITE, Evidence, Measure, not_measured
 
 _MIN_VALUES: Final = 100
@@ -78,7 +79,7 @@ def _sites(evidence: Evidence) -> Iterator[Measure]:
     is_of_one = (sites.max(axis=1) == rows) & (rows >= _MIN_VALUES)
     only = is_of_one & (of_site[sites.argmax(axis=1)] < _MOST_OF_ONE_SITE)
     share = float(rows[only].sum() / total)
-    text = f"{100 * share:.1f} % of the used rows have one of {int(only.sum())} codes that only one site records, such as {evidence.named(np.flatnonzero(only))}"
+    text = f"{100 * share:.1f} % of the used rows have a code that only one site records ({plural(int(only.sum()), 'code')}, such as {evidence.named(np.flatnonzero(only))})"
     remedy = "Map local codes to common ones (features.rollUp), or leave them out."
     yield Measure("one-site", "events", share, text, remedy)
 

@@ -252,6 +252,15 @@ def test_a_month_between_months_without_a_figure_is_drawn():
     assert picture.count("<polyline") == picture.count("<polygon") == 1
 
 
+def test_an_axis_of_counts_has_no_half():
+    """Between none and one there is nothing to count; a share of the same height keeps its ticks."""
+    days = [dt.date(2021, 1, day) for day in (1, 2, 3)]
+    counts, shares = ([DayValue(day, kind(day.day == 3)) for day in days] for kind in (int, float))
+
+    assert ">0.5<" not in timeline("t", "New codes", "By night.", counts)
+    assert ">0.5<" in timeline("t", "Share", "By night.", shares)
+
+
 def test_the_title_of_an_axis_is_not_cut_off_on_a_phone():
     """The narrow forest plot has an axis of half the width, and its title begins at the left edge."""
     title = "Odds ratio per unit, or per SD where it says so (logarithmic)"

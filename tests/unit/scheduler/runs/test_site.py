@@ -229,6 +229,8 @@ def test_a_model_has_its_performance_by_month_and_night_where_evaluations_were_k
     assert store.exists("evaluations/e1/report.html")
     assert 'href="../evaluations/e1/recalibrate.yaml">recalibrate<' in page
     assert "../evaluations/e1/report.html" in page
+    assert "</time> to <time>2026-" in page  # neither a date nor the header below breaks within itself
+    assert "AUROC, 95\N{NO-BREAK SPACE}%\N{NO-BREAK SPACE}CI</th>" in page
     assert write_site(store).n_new == 0
 
 
