@@ -262,7 +262,7 @@ def _drop_unknown(selection: _Selection, persons: Persons | None, spec: Training
             labels_place(spec),
             "labelled patients are missing from the demographics",
             expected="a row in the demographics for each labelled patient",
-            got=f"{plural(n_unknown, 'patient')} without one, of {_n_distinct(patient[selection.is_in])}",
+            got=f"{plural(n_unknown, 'patient')} without one, of {_n_distinct(patient[selection.is_in]):,}",
             remedy="Complete the demographics, check that ids have the same form in both tables (17.0, 00017 and 17 are different ids), or set "
             "cohort.unknownPatients to keep or drop.",
             policy="unknownPatients",
@@ -368,7 +368,11 @@ def _refuse_one_class(selection: _Selection, outcome: NDArray[np.int8], spec: Tr
         got=f"{shown_number(len(kept) - n_positive, smallest)} with 0 and {shown_number(n_positive, smallest)} with 1 ({'not' if is_by_rule else 'rows dropped'}: {dropped})",
         remedy="Check the rules: the codes, windows and levels of those that dropped most."
         if is_by_rule
-        else "Check cohort.outcome and the rules by which rows were dropped.",
+        else (
+            "Check cohort.outcome and the rules by which rows were dropped."
+            if rules
+            else "Check cohort.outcome, and that the labels have a row for each sample, also for those without the outcome."
+        ),
     )
 
 

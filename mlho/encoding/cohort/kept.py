@@ -138,7 +138,7 @@ def sample_texts(
             where,
             f"column {name!r}, which {field} names, has empty fields",
             expected="a value for each sample",
-            got=f"{plural(n_without, 'sample')} without one, of {len(codes)}",
+            got=f"{plural(n_without, 'sample')} without one, of {len(codes):,}",
             remedy="Fill it, or remove these patients from the labels.",
         )
     used_levels, used_code = np.unique(codes, return_inverse=True)

@@ -572,6 +572,14 @@ def test_bad_tables_are_refused_without_their_values(tmp_path, name):
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
+def test_labels_of_cases_only_lack_the_other_samples(tmp_path):
+    """If no row was dropped, rules of dropped rows are no remedy: the rows of the samples without the outcome are missing."""
+    with pytest.raises(DataError) as caught:
+        cohort_of(tmp_path, LABELS.replace(",0\n", ",1\n"))
+
+    assert "also for those without the outcome" in caught.value.remedy
+
+
 def test_the_patient_id_is_no_demographic(tmp_path):
     """As a category, the patient id would identify each patient."""
     with pytest.raises(ValueError, match="must not name the column of the patients"):

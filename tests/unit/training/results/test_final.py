@@ -43,7 +43,7 @@ def test_new_patients_of_a_model_with_few_scores_alert_as_often_as_in_training(m
         for threshold in final.thresholds
     ]
     assert len(np.unique(own)) == 4 < len(np.unique(final.cv.scores))
-    assert scoring_warnings(alerts, N_NEW) == []
+    assert scoring_warnings(alerts, N_NEW, n_patients=N_NEW, n_training=600) == []
     for alert in alerts:
         assert alert.value in own
         assert 0 < alert.alerts / N_NEW == pytest.approx(alert.training_rate, abs=0.03)
