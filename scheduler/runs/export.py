@@ -155,7 +155,15 @@ def _scores(store: Store, run: str, prefix: str) -> dict[str, Content]:
     files[f"{prefix}/scores.json"] = _committed(store, run, f"{prefix}/scores.json")
     for part in json.loads(content)["parts"]:
         for file in (part, *part.get("delivered", ())):
-            files[f"{prefix}/{file['name']}"] = verified_blob(store, file["sha256"])
+            name = f"{prefix}/{file['name']}"
+            try:
+                files[name] = verified_blob(store, file["sha256"])
+            except ArtifactDamaged:
+                raise ArtifactDamaged(
+                    f"{run_key(run, name)}: its artifact (blob {file['sha256'][:12]}…) is damaged or missing. Delete this file, and run "
+                    "the specification again, a night with --again: it is computed and published again.",
+                    sha256=file["sha256"],
+                ) from None
     return files
 
 

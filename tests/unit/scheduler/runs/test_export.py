@@ -125,13 +125,15 @@ def test_a_damaged_file_is_not_exported(store, tmp_path, name):
 
 
 def test_a_damaged_part_is_not_exported(store, tmp_path):
-    """Parts of the scores are verified against the digests of their manifest, and a damaged one is not exported."""
+    """Parts of the scores are verified against the digests of their manifest, and a damaged one is not exported.
+    The message names the command that computes it again.
+    """
     digest = hashlib.sha256(b"PAR1 rows PAR1").hexdigest()
     blob = store.root / blob_key(digest)
     blob.unlink()
     blob.write_bytes(b"PAR1 other PAR1")
 
-    with pytest.raises(ArtifactDamaged, match=digest[:12]):
+    with pytest.raises(ArtifactDamaged, match=rf"part-.*{digest[:12]}.*--again"):
         export_run(store, SCORED, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
