@@ -10,7 +10,7 @@ from typing import Any, Final
 from mlho.errors import ArtifactNotFound
 from mlho.store.base import Store
 from mlho.store.keys import run_key
-from scheduler.runs.stored import SCORING, StoredRun, stored_runs
+from scheduler.runs.stored import SCORING, StoredRun, read_document, stored_runs
 
 _NAME: Final = re.compile(r"(?P<series>.+)-(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})")
 
@@ -66,6 +66,19 @@ def nights_before(store: Store, name: str, n: int) -> list[Night]:
     ]
     latest = sorted(names, key=lambda night_name: day_of(night_name) or dt.date.min, reverse=True)[:n]
     return [night for night in (_night(store, nights[name]) for name in latest) if night is not None]
+
+
+def lost_files(store: Store, run: StoredRun) -> list[str]:
+    """Return the files of scores that the manifest of a finished scoring run names and that no longer exist.
+
+    Raise ArtifactDamaged if the manifest is damaged.
+    """
+    assert run.result is not None
+    folder = run.result.rpartition("/")[0]
+    found = set(store.keys(f"{folder}/"))
+    parts = read_document(store, run.run_id, run.result)["parts"]
+    files = [file for part in parts for file in (part, *part.get("delivered", ()))]
+    return [name for file in files if (name := f"{folder}/{file['name']}") not in found]
 
 
 def _series(name: str) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from mlho.errors import DataError, SpecError, plural
+from mlho.errors import ArtifactDamaged, DataError, SpecError, plural
 from mlho.spec.reading import parse_mapping, read_text, validate_document
 from mlho.spec.scoring import ScoringRunSpec, scoring_run_id
 from mlho.store.base import Store
@@ -27,7 +27,7 @@ from scheduler.cli.run import (
 from scheduler.cli.scoring.dates import DATE
 from scheduler.cli.show_scores import read_manifest, show_scores, warnings_of
 from scheduler.engine.prepare import prepare
-from scheduler.runs.nights import finished_nights
+from scheduler.runs.nights import finished_nights, lost_files
 from scheduler.runs.stored import StoredRun
 from scheduler.site.pages import INDEX
 
@@ -104,9 +104,8 @@ def _score_night(spec: ScoringRunSpec, before: StoredRun | None, store: Store, o
     """Score a night, or keep its earlier scores. Return the id of its run."""
     name = spec.metadata.name
     if before is not None and not options.again:
-        _say(
-            options, f"{name}  kept        run {before.run_id}{_changed_since(spec, before, store, options)}"
-        )
+        note = _damage(before, store) or _changed_since(spec, before, store, options)
+        _say(options, f"{name}  kept        run {before.run_id}{note}")
         return before.run_id
     run = prepare_with_warnings(spec, options.spec, store)
     finished = carry_out_one(run, name, options)
@@ -131,6 +130,17 @@ def _findings(manifest: Mapping[str, Any], name: str) -> str:
 def _say(options: ScoreOptions, words: str) -> None:
     if not options.json:
         terminal.print_line(words)
+
+
+def _damage(before: StoredRun, store: Store) -> str:
+    """Describe what the store has lost of the published scores of a night; empty if nothing."""
+    try:
+        lost = lost_files(store, before)
+    except ArtifactDamaged as error:
+        return f"; {error}"
+    if not lost:
+        return ""
+    return f"; {plural(len(lost), 'file')} of its scores {'is' if len(lost) == 1 else 'are'} missing, first {lost[0]}: --again publishes them again"
 
 
 def _changed_since(spec: ScoringRunSpec, before: StoredRun, store: Store, options: ScoreOptions) -> str:

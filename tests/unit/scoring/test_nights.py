@@ -142,6 +142,25 @@ def test_a_range_is_scored_once_and_late_data_do_not_change_a_night(template, co
     assert nights_before(store, "nightly-2019-05-04", 1)[0].run_id in repeated.out
 
 
+def test_a_night_whose_published_scores_are_lost_is_named(template, command, tmp_path):
+    """A lost file is named with the option that publishes it again, and a damaged manifest with its remedy."""
+    score = ("score", template, "--as-of", "2019-05-01")
+    command(*score)
+    store = LocalStore(tmp_path / "store")
+    part, *_ = [key for key in published(store) if "part-" in key]
+    content = store.get(part)
+    store.delete(part)
+
+    assert f"1 file of its scores is missing, first {part}: --again" in command(*score).out
+    command(*score, "--again")
+    assert store.get(part) == content
+
+    (manifest,) = [key for key in published(store) if key.endswith("/manifest.json")]
+    store.delete(manifest)
+    store.put_if_absent(manifest, b"{")
+    assert f"{manifest}: is damaged. Delete this object" in command(*score).out
+
+
 def test_the_warnings_of_a_night_are_counted_in_its_line(template, command, tmp_path):
     """A night with findings, such as events with unknown codes only, is not reported like any other."""
     command("score", template, "--as-of", "2019-05-01")
