@@ -237,11 +237,13 @@ def _unknown_field(path: tuple[Any, ...], location: tuple[Any, ...], root: type[
     if name in R_NAMES:
         return f"R MLHO's name {name!r} corresponds to {R_NAMES[name]}."
     known = _names_at(location[:-1], root)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    everywhere = difflib.get_close_matches(name, sorted(set(_all_names(root))), n=1, cutoff=0.7)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    if not near and everywhere:
-        hint = f" Did you mean {everywhere[0]!r}, which belongs elsewhere in the specification?"
+    paths = sorted(_all_paths(root), key=lambda path: (path.count("."), path))
+    path_by_name = {path.rpartition(".")[2]: path for path in reversed(paths)}
+    near = [name] if name in path_by_name else difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near += difflib.get_close_matches(name, path_by_name, n=1, cutoff=0.7)
+    hint = ""
+    if near:
+        hint = f" Did you mean {repr(near[0]) if near[0] in known else path_by_name[near[0]]}?"
     return f"unknown field.{hint} Known here: {', '.join(sorted(known))}."
 
 
@@ -277,8 +279,9 @@ def _aliases(model: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-def _all_names(model: type[BaseModel]) -> Iterator[str]:
-    yield from _aliases(model)
-    for field in model.model_fields.values():
+def _all_paths(model: type[BaseModel], parent: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        path = f"{parent}{field.alias or name}"
+        yield path
         for part in _models_in(field.annotation):
-            yield from _all_names(part)
+            yield from _all_paths(part, f"{path}.")

@@ -108,21 +108,23 @@ def test_a_spec_cannot_be_changed():
 @pytest.mark.parametrize(
     ("path", "near"),
     [
-        ("spec__selecton", "selection"),
-        ("spec__selection__minPrevalance", "minPrevalence"),
-        ("spec__validation__itertions", "iterations"),
-        ("spec__data__tables__label", "labels"),
-        ("spec__cohort__lookback_days", "lookBackDays"),
-        ("spec__cohort__minPrevalence", "minPrevalence"),
-        ("metadata__nam", "name"),
-        ("specs", "spec"),
+        ("spec__selecton", "'selection'"),
+        ("spec__selection__minPrevalance", "'minPrevalence'"),
+        ("spec__validation__itertions", "'iterations'"),
+        ("spec__data__tables__label", "'labels'"),
+        ("spec__cohort__lookback_days", "'lookBackDays'"),
+        ("spec__cohort__minPrevalence", "spec.selection.minPrevalence"),
+        ("spec__cohort__minPrevalenc", "spec.selection.minPrevalence"),
+        ("spec__data__action", "spec.leakage.action"),  # 'partitionedBy' would be the nearest name there
+        ("metadata__nam", "'name'"),
+        ("specs", "'spec'"),
     ],
 )
 def test_an_unknown_field_is_refused_with_the_nearest_name(path, near):
-    """The error for an unknown field has its path, the nearest name, and the known names."""
+    """The error for an unknown field has its path, the nearest name, or the path of a field elsewhere, and the known names."""
     message = problem(**{path: 1})
 
-    assert f"{path.replace('__', '.')}: unknown field. Did you mean {near!r}" in message
+    assert f"{path.replace('__', '.')}: unknown field. Did you mean {near}?" in message
     assert "Known here: " in message
 
 
