@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 from mlho.encoding.cohort.calendar import completed_years
 from mlho.encoding.cohort.join import rows_of_persons
 from mlho.encoding.cohort.labels import MISSING
-from mlho.encoding.cohort.persons import AGE, NO_DATE, Persons
+from mlho.encoding.cohort.persons import AGE, NO_DATE, Persons, RawColumn
 from mlho.errors import SpecError
 from mlho.spec.cohort import Only
 from mlho.spec.rules import Age
+from mlho.spec.types import MIN_CELL
 
 OF_SEX: Final = "of the sex of cohort.only"
 OF_AGE: Final = "of the age of cohort.only"
@@ -32,7 +33,7 @@ def subgroup(
     Raises
     ------
     SpecError
-        ``features.demographics`` lacks a column that the subgroup needs.
+        ``features.demographics`` lacks a column that the subgroup needs, or the column has none of the named values.
     """
     if persons is None:
         raise _not_there("sex or age")
@@ -43,6 +44,8 @@ def subgroup(
         sex = next((columns[name] for name in _SEX if name in columns), None)
         if sex is None or sex.levels is None:
             raise _not_there("sex")
+        if not set(only.sex) & set(sex.levels):
+            raise _no_such_sex(sex)
         accepted = np.array([*(level in only.sex for level in sex.levels), False])  # the last: missing
         masks[OF_SEX] = accepted[np.where(row == MISSING, MISSING, sex.values[row]).astype(np.int64)]
     if only.age is not None:
@@ -74,4 +77,14 @@ def _years(
 def _not_there(name: str) -> SpecError:
     return SpecError(
         f"cohort.only: {name} is not among the demographics. Expected it in features.demographics and its table. Add it."
+    )
+
+
+def _no_such_sex(column: RawColumn) -> SpecError:
+    codes = column.values[column.values != MISSING].astype(np.int64)
+    counts = np.bincount(codes, minlength=len(column.levels or ()))
+    frequent = [level for level, n in zip(column.levels or (), counts, strict=True) if n >= MIN_CELL]
+    return SpecError(
+        f"cohort.only.sex: the column {column.name} of the demographics has none of these values. "
+        f"Expected values of at least {MIN_CELL} rows: {', '.join(frequent) or 'there are none'}. Correct it."
     )

@@ -66,6 +66,23 @@ def test_an_age_of_the_table_is_rounded_down(tmp_path):
     assert list(result.cohort.patient_ids) == ["b", "c"]
 
 
+def test_a_sex_that_the_table_does_not_have_is_refused_with_the_values_of_many_rows(tmp_path):
+    """Without this, every sample is dropped, and the error asks for the outcome."""
+    persons = "patient_id,birth_date,sex\n" + "".join(
+        f"{number},1950-01-01,{sex}\n" for number, sex in enumerate("F" * 12 + "M" * 11 + "X" * 10)
+    )
+
+    with pytest.raises(SpecError, match=r"cohort\.only\.sex: the column sex .* at least 11 rows: F, M\."):
+        cohort_of(
+            tmp_path,
+            LABELS,
+            persons,
+            features=("age", "sex"),
+            unknown_patients="keep",
+            only={"sex": ["female"]},
+        )
+
+
 def test_a_subgroup_needs_a_table_of_demographics(tmp_path):
     """Without a table of demographics, the error names the field ``cohort.only``."""
     with pytest.raises(SpecError, match=r"cohort\.only: sex or age is not among the demographics"):
