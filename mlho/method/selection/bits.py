@@ -1,7 +1,7 @@
 """Bit columns: features with two levels, packed 64 samples per word, so that contingency tables need only bit counts.
 
-Positive samples come first, and each class starts at a new word. One pass over the words of a column therefore counts both
-classes. The layout is computed once per ranking, within the process.
+Samples outside the mask are omitted, positive samples come first, and each class starts at a new word. One pass
+over the words of a column therefore counts both classes. The layout is computed once per ranking, within the process.
 """
 
 import math
@@ -21,16 +21,16 @@ class SampleLayout:
     """Bit position of each sample."""
 
     position: NDArray[np.int32]
-    """Bit number of the sample. Shape (n_samples,)."""
+    """Bit number of the sample; −1 outside the mask. Shape (n_samples,)."""
     n_by_class: NDArray[np.int64]
-    """Number of samples of class 0 and class 1. Shape (2,)."""
+    """Number of masked samples of class 0 and class 1. Shape (2,)."""
     n_positive_words: int
     n_words: int
     """Number of words of the positive samples, which come first, and of all samples."""
 
     @property
     def n_samples(self) -> int:
-        """Number of samples."""
+        """Number of masked samples."""
         return int(self.n_by_class.sum())
 
     def base_codes(self) -> NDArray[np.int32]:
@@ -40,11 +40,20 @@ class SampleLayout:
         return codes
 
 
-def lay_out_samples(y: NDArray[np.bool_]) -> SampleLayout:
-    """Return the layout of samples with these labels, positive ones first."""
-    positive, negative = np.flatnonzero(y), np.flatnonzero(~y)
+def lay_out_samples(y: NDArray[np.bool_], mask: NDArray[np.bool_] | None) -> SampleLayout:
+    """Return the layout of the masked samples, positive ones first.
+
+    Parameters
+    ----------
+    y : ndarray of bool, shape (n_samples,)
+        Labels.
+    mask : ndarray of bool, shape (n_samples,), or None
+        Samples to include; None for all.
+    """
+    is_in = np.ones(y.shape, dtype=np.bool_) if mask is None else mask
+    positive, negative = np.flatnonzero(is_in & y), np.flatnonzero(is_in & ~y)
     n_positive_words, n_negative_words = -(-positive.size // 64), -(-negative.size // 64)
-    position = np.empty(y.shape, dtype=np.int32)
+    position = np.full(y.shape, -1, dtype=np.int32)
     position[positive] = np.arange(positive.size)
     position[negative] = np.arange(negative.size) + 64 * n_positive_words
     return SampleLayout(
@@ -81,7 +90,7 @@ def pack_columns(
     for j in range(indptr.size - 1):
         for p in range(indptr[j], indptr[j + 1]):
             at = position[indices[p]]
-            if is_set[p] != 0:
+            if at >= 0 and is_set[p] != 0:
                 bits[j, at >> 6] |= np.uint64(1) << np.uint64(at & 63)
 
 

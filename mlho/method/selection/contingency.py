@@ -37,7 +37,7 @@ class BitColumns:
         return int(self.bits.shape[0])
 
     def n_with_feature(self) -> NDArray[np.int64]:
-        """Return the number of samples with each feature: int64, shape (n_columns,)."""
+        """Return the number of masked samples with each feature: int64, shape (n_columns,)."""
         return self.ones.sum(axis=1)
 
     def single_sums(self, table: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -80,11 +80,11 @@ class LevelColumns:
         return int(self.bit_row.size)
 
     def n_with_feature(self) -> NDArray[np.int64]:
-        """Return the number of samples above level 0 in each column: int64, shape (n_columns,)."""
+        """Return the number of masked samples above level 0 in each column: int64, shape (n_columns,)."""
         return np.diff(self.group_start[self.group_ptr])
 
     def n_levels(self) -> NDArray[np.int64]:
-        """Return the number of levels of each column, including level 0: int64, shape (n_columns,)."""
+        """Return the number of levels of each column under the mask, including level 0: int64, shape (n_columns,)."""
         has_absent = self.n_with_feature() < self.layout.n_samples
         return np.diff(self.group_ptr) + has_absent
 
@@ -151,19 +151,19 @@ def _with_ones(packed: NDArray[np.uint64], layout: SampleLayout) -> BitColumns:
 
 
 def level_columns_from_block(columns: ColumnBlock, layout: SampleLayout) -> LevelColumns | BitColumns:
-    """Return columns grouped by level, or only as bits if no column has more than two levels."""
+    """Return columns grouped by level under the mask, or only as bits if no column has more than two levels."""
     values = _small_codes(columns)
     largest = int(values.max(initial=0))
     n_columns = columns.n_columns
     n_kept, n_groups = np.zeros(n_columns, dtype=np.int64), np.zeros(n_columns, dtype=np.int64)
-    _count_groups(columns.indptr, values, largest, n_kept, n_groups)
+    stored = (columns.indptr, columns.indices, values, layout.position)
+    _count_groups(*stored, largest, n_kept, n_groups)
     if (n_groups <= 1).all():
         return bit_columns_from_block(columns, layout)
     first = np.concatenate([[0], np.cumsum(n_kept)]).astype(np.int64)
     group_ptr = np.concatenate([[0], np.cumsum(n_groups)]).astype(np.int64)
     positions = np.empty(first[-1], dtype=np.int32)
     group_start = np.full(group_ptr[-1] + 1, first[-1], dtype=np.int64)
-    stored = (columns.indptr, columns.indices, values, layout.position)
     _group_by_level(*stored, largest, first, group_ptr, positions, group_start)
     bit_row, binary = _bits_of_binary(first, n_groups <= 1, positions, layout)
     return LevelColumns(layout, positions, group_start, group_ptr, bit_row, binary)
@@ -222,17 +222,19 @@ def _small_codes(columns: ColumnBlock) -> NDArray[np.int32]:
 @njit(cache=True, nogil=True)
 def _count_groups(
     indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
     values: NDArray[np.int32],
+    position: NDArray[np.int32],
     largest: int,
     n_kept: NDArray[np.int64],
     n_groups: NDArray[np.int64],
 ) -> None:
-    """Count for each column the entries above level 0, and their distinct levels."""
+    """Count for each column the masked entries above level 0, and their distinct levels."""
     last_seen_in = np.full(largest + 1, -1, np.int64)
     for j in range(indptr.size - 1):
         for p in range(indptr[j], indptr[j + 1]):
             code = values[p]
-            if code > 0:
+            if code > 0 and position[indices[p]] >= 0:
                 n_kept[j] += 1
                 if last_seen_in[code] != j:
                     last_seen_in[code] = j
@@ -257,7 +259,7 @@ def _group_by_level(
         top = 0
         for p in range(indptr[j], indptr[j + 1]):
             code = values[p]
-            if code > 0:
+            if code > 0 and position[indices[p]] >= 0:
                 slot[code] += 1
                 top = max(top, code)
         free, group = first[j], group_ptr[j]
@@ -269,9 +271,9 @@ def _group_by_level(
                 slot[code] = free
                 free += size
         for p in range(indptr[j], indptr[j + 1]):
-            code = values[p]
-            if code > 0:
-                positions[slot[code]] = position[indices[p]]
+            code, at = values[p], position[indices[p]]
+            if code > 0 and at >= 0:
+                positions[slot[code]] = at
                 slot[code] += 1
         slot[: top + 1] = 0
 

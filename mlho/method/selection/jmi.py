@@ -1,6 +1,6 @@
 """Joint mutual information: ranking of features ("maximise relevance"), and related criteria."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -37,7 +37,9 @@ def rank(
     n_features: int,
     *,
     mode: Mode = "presence",
+    mask: NDArray[np.bool_] | None = None,
     ranking: RankingName = "jmi",
+    cut_points: Sequence[int] = (1, 2, 3),
     n_patients_by_column: ArrayLike | None = None,
 ) -> Ranking:
     """Select features one by one by their joint information about the label with those already selected.
@@ -51,16 +53,20 @@ def rank(
     n_features : int
         Number of features to select, at least 1; with fewer columns all of them are ranked.
     mode : {"presence", "levels", "counts"}
-        Levels of a feature: present or not; counts cut at 1, 2 and 3; or every distinct count as a level, as
+        Levels of a feature: present or not; counts cut at ``cut_points``; or every distinct count as a level, as
         praznik treats R's integers. There is no correction for the number of levels: with ``counts``, columns with many levels rank
         first regardless of content. Runs rank corrected terciles instead; see :func:`rank_columns`.
+    mask : ndarray of bool, shape (n_samples,), optional
+        Samples to include; default: all.
     ranking : {"jmi", "mlho-r", "mim", "mrmr", "cmim", "jmim"}
         S denotes the previous selections; the first one is always the X with the largest I(X;Y).
         ``jmi``: the sum of I((X,W);Y) over W in S. ``mim``: I(X;Y). ``mrmr``: I(X;Y) − mean over S of I(X;W). ``cmim``:
         min(I(X;Y), min over S of I(X;Y|W)). ``jmim``: min over S of I((X,W);Y).
         ``mlho-r``: ``jmi`` of all columns, then :func:`cut_as_mlho_r`, which is not in the order of selection.
+    cut_points : sequence of int
+        For ``levels``; see :func:`mlho.method.selection.levels.cut_levels`.
     n_patients_by_column : array-like of int, shape (n_columns,), optional
-        For ``mlho-r``: distinct patients with the feature. Default: the samples with the feature, which is
+        For ``mlho-r``: distinct patients with the feature. Default: the masked samples with the feature, which is
         the same with one sample per patient.
 
     Returns
@@ -71,9 +77,10 @@ def rank(
     Raises
     ------
     SpecError
-        ``n_features``, ``mode`` or ``ranking`` is invalid.
+        ``n_features``, ``mode``, ``ranking`` or ``cut_points`` is invalid.
     DataError
-        Shapes differ, a value is negative, missing or not an integer, or the labels are not both 0 and 1.
+        Shapes differ, a value is negative, missing or not an integer, or the masked labels are not both 0
+        and 1.
 
     References
     ----------
@@ -89,8 +96,8 @@ def rank(
     _check_choice("mode", mode, get_args(Mode))
     _check_options(n_features, ranking)
     X = X if hasattr(X, "tocsc") else np.asarray(X)
-    layout = layout_of(y, shape_of(X))
-    columns = pack_matrix(X, mode, layout)
+    layout = layout_of(y, mask, shape_of(X))
+    columns = pack_matrix(X, mode, cut_points, layout)
     return _rank(columns, n_features, ranking, n_patients_by_column)
 
 
@@ -99,6 +106,7 @@ def rank_columns(
     y: ArrayLike,
     n_features: int,
     *,
+    mask: NDArray[np.bool_] | None = None,
     ranking: RankingName = "jmi",
     n_patients_by_column: ArrayLike | None = None,
     correct_bias: bool = False,
@@ -110,7 +118,7 @@ def rank_columns(
     ----------
     columns : ColumnBlock or ColumnBlocks
         Every distinct code of a column is a level; columns with two and with more levels may be mixed.
-    y, n_features, ranking, n_patients_by_column
+    y, n_features, mask, ranking, n_patients_by_column
         See :func:`rank`.
     correct_bias : bool
         Subtract from every mutual information the first-order bias of its plug-in estimate: with L observed levels and
@@ -127,7 +135,7 @@ def rank_columns(
     Miller (1955) and Panzeri & Treves (1996) for the bias.
     """
     _check_options(n_features, ranking)
-    layout = layout_of(y, (columns.n_samples, columns.n_columns))
+    layout = layout_of(y, mask, (columns.n_samples, columns.n_columns))
     parts = [_in_blocks(blocks) for blocks in (columns, shadows) if blocks is not None]
     if parts[-1].n_samples != columns.n_samples:
         raise bad_matrix("shadows", f"{columns.n_samples} samples", f"{parts[-1].n_samples}")

@@ -1,5 +1,6 @@
 """Validation of the input matrix (dense, or sparse by rows or columns), and packing for counting."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -21,14 +22,16 @@ Mode = Literal["presence", "levels", "counts"]
 _VALUES_AT_ONCE = 1 << 20
 
 
-def pack_matrix(X: Any, mode: Mode, layout: SampleLayout) -> BitColumns | LevelColumns:
+def pack_matrix(
+    X: Any, mode: Mode, cut_points: Sequence[int], layout: SampleLayout
+) -> BitColumns | LevelColumns:
     """Return the matrix as packed columns of level codes."""
     if isinstance(X, np.ndarray):
         _check_values(X)
         block = columns_from_dense(X)
         if mode == "presence":
             return bit_columns_from_block(block, layout)
-        return _levels_of(block, mode, layout)
+        return _levels_of(block, mode, cut_points, layout)
     X = X.tocsc()
     _check_values(X.data)
     if mode == "presence":
@@ -39,17 +42,21 @@ def pack_matrix(X: Any, mode: Mode, layout: SampleLayout) -> BitColumns | LevelC
         X.sum_duplicates()
         _check_values(X.data)
     block = ColumnBlock(X.shape[0], X.indptr, X.indices, X.data.astype(np.int32, copy=False))
-    return _levels_of(block, mode, layout)
+    return _levels_of(block, mode, cut_points, layout)
 
 
-def _levels_of(block: ColumnBlock, mode: Mode, layout: SampleLayout) -> BitColumns | LevelColumns:
+def _levels_of(
+    block: ColumnBlock, mode: Mode, cut_points: Sequence[int], layout: SampleLayout
+) -> BitColumns | LevelColumns:
     if mode == "levels":
-        block = ColumnBlock(block.n_samples, block.indptr, block.indices, cut_levels(block.values))
+        block = ColumnBlock(
+            block.n_samples, block.indptr, block.indices, cut_levels(block.values, cut_points)
+        )
     return level_columns_from_block(block, layout)
 
 
-def layout_of(y: ArrayLike, shape: tuple[int, int]) -> SampleLayout:
-    """Return the layout of the samples. Refuse invalid labels."""
+def layout_of(y: ArrayLike, mask: NDArray[np.bool_] | None, shape: tuple[int, int]) -> SampleLayout:
+    """Return the layout of the masked samples. Refuse invalid labels and masks."""
     n_samples, n_columns = shape
     if n_columns == 0:
         raise bad_matrix("no columns", "at least one", "0")
@@ -58,11 +65,17 @@ def layout_of(y: ArrayLike, shape: tuple[int, int]) -> SampleLayout:
         raise bad_matrix("labels", f"shape ({n_samples},), one per row of X", f"shape {labels.shape}")
     if labels.dtype.kind not in "biuf" or not np.isin(labels, (0, 1)).all():
         raise bad_matrix("labels", "0 and 1 only", f"other values, dtype {labels.dtype}")
-    layout = lay_out_samples(labels.astype(np.bool_))
+    if mask is not None:
+        mask = np.asarray(mask)
+        if mask.dtype != np.bool_ or mask.shape != labels.shape:
+            raise bad_matrix(
+                "mask", f"booleans of shape {labels.shape}", f"{mask.dtype} of shape {mask.shape}"
+            )
+    layout = lay_out_samples(labels.astype(np.bool_), mask)
     if not layout.n_by_class.all():
         raise DataError(
             "rank",
-            "one class only",
+            "one class only under the mask",
             expected="positive and negative samples",
             got=f"{layout.n_by_class[1]} positive and {layout.n_by_class[0]} negative ones",
             remedy="Use fewer folds, or split: stratified.",
@@ -97,7 +110,7 @@ def _check_values(values: NDArray[Any]) -> None:
 
 
 def bad_matrix(rule: str, expected: str, got: str) -> DataError:
-    """Return the error for a matrix or its labels."""
+    """Return the error for a matrix, its labels or its mask."""
     return DataError(
         "rank", rule, expected=expected, got=got, remedy="Build the feature matrix and its labels again."
     )

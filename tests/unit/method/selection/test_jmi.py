@@ -70,15 +70,19 @@ def agrees_with_definition(result, levels, y, ranking, *, corrected=False):
 
 @st.composite
 def problems(draw, largest=3):
-    """Draw a small count matrix, and labels of both classes."""
+    """Draw a small count matrix, labels with both classes under a mask, and the mask or None."""
     n_samples, n_columns = draw(st.integers(2, 14)), draw(st.integers(1, 5))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     X = rng.integers(0, largest + 1, size=(n_samples, n_columns)) * (
         rng.random((n_samples, n_columns)) < draw(st.sampled_from([0.2, 0.6, 1.0]))
     )
     y = rng.integers(0, 2, size=n_samples)
-    y[rng.permutation(n_samples)[:2]] = [0, 1]
-    return X, y
+    mask = rng.random(n_samples) < 0.7 if draw(st.booleans()) else None
+    at = rng.permutation(n_samples)[:2]
+    y[at] = [0, 1]
+    if mask is not None:
+        mask[at] = True
+    return X, y, mask
 
 
 FORMS = {
@@ -103,37 +107,40 @@ FORMS = {
     form=st.sampled_from(sorted(FORMS)),
 )
 def test_every_ranking_agrees_with_brute_force(problem, mode, ranking, form):
-    """For every mode and form of the matrix, picks and scores are those of the definition."""
-    X, y = problem
-    levels = {"presence": X > 0, "levels": cut_levels(X), "counts": X}[mode]
+    """For every mode, mask and form of the matrix, picks and scores are those of the definition."""
+    X, y, mask = problem
+    levels = {"presence": X > 0, "levels": cut_levels(X, (1, 2)), "counts": X}[mode]
+    kept = slice(None) if mask is None else mask
 
-    result = rank(FORMS[form](X), y, X.shape[1], mode=mode, ranking=ranking)
+    result = rank(FORMS[form](X), y, X.shape[1], mode=mode, mask=mask, ranking=ranking, cut_points=(1, 2))
 
     assert sorted(result.order.tolist()) == list(range(X.shape[1]))
-    agrees_with_definition(result, levels, y, ranking)
+    agrees_with_definition(result, levels[kept], y[kept], ranking)
 
 
 @settings(max_examples=60, deadline=None)
 @given(problem=problems(largest=40), ranking=st.sampled_from(RANKINGS))
 def test_many_levels_agree_with_brute_force(problem, ranking):
     """Picks and scores are also those of the definition with about as many levels as samples."""
-    X, y = problem
+    X, y, mask = problem
+    kept = slice(None) if mask is None else mask
 
-    result = rank(X, y, X.shape[1], mode="counts", ranking=ranking)
+    result = rank(X, y, X.shape[1], mode="counts", mask=mask, ranking=ranking)
 
-    agrees_with_definition(result, X, y, ranking)
+    agrees_with_definition(result, X[kept], y[kept], ranking)
 
 
 @settings(max_examples=100, deadline=None)
 @given(problem=problems(), ranking=st.sampled_from(RANKINGS))
 def test_corrected_rankings_agree_with_brute_force(problem, ranking):
     """Each information is reduced by its bias, which depends on the observed levels. If all columns have two, there is no correction."""
-    X, y = problem
-    has_more = any(len(set(column)) > 2 for column in X.T)
+    X, y, mask = problem
+    kept = slice(None) if mask is None else mask
+    has_more = any(len(set(column)) > 2 for column in X[kept].T)
 
-    result = rank_columns(columns_from_dense(X), y, X.shape[1], ranking=ranking, correct_bias=True)
+    result = rank_columns(columns_from_dense(X), y, X.shape[1], mask=mask, ranking=ranking, correct_bias=True)
 
-    agrees_with_definition(result, X, y, ranking, corrected=has_more)
+    agrees_with_definition(result, X[kept], y[kept], ranking, corrected=has_more)
 
 
 def make_counts(seed, *, n_samples=300, n_columns=40, largest=4):
@@ -156,6 +163,18 @@ def test_row_order_does_not_show(mode, ranking):
 
     assert shuffled.order.tobytes() == ordered.order.tobytes()
     assert shuffled.scores.tobytes() == ordered.scores.tobytes()
+
+
+@pytest.mark.parametrize("mode", ["presence", "levels", "counts"])
+def test_mask_is_the_same_as_leaving_rows_out(mode):
+    """Samples outside the mask do not count, not even as levels."""
+    X, y = make_counts(6)
+    mask = np.random.default_rng(2).random(len(y)) < 0.6
+
+    masked, left_out = rank(X, y, 40, mode=mode, mask=mask), rank(X[mask], y[mask], 40, mode=mode)
+
+    assert masked.order.tolist() == left_out.order.tolist()
+    assert masked.scores.tobytes() == left_out.scores.tobytes()
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -305,9 +324,12 @@ GOOD = np.array([[0, 1], [1, 0], [1, 1]])
         (GOOD, [0, 1], {}, DataError, "labels"),
         (GOOD, [0, 1, 2], {}, DataError, "0 and 1 only"),
         (GOOD, [0, 1, np.nan], {}, DataError, "0 and 1 only"),
-        (GOOD, [1, 1, 1], {}, DataError, "3 positive and 0 negative"),
+        (GOOD, [1, 1, 1], {}, DataError, "one class only"),
+        (GOOD, [0, 1, 1], {"mask": np.array([False, True, True])}, DataError, "2 positive and 0 negative"),
+        (GOOD, [0, 1, 1], {"mask": np.array([0, 1])}, DataError, "mask"),
         (GOOD, [0, 1, 1], {"mode": "binary"}, SpecError, "selection.mode"),
         (GOOD, [0, 1, 1], {"ranking": "relief"}, SpecError, "selection.ranking"),
+        (GOOD, [0, 1, 1], {"mode": "levels", "cut_points": (2, 1)}, SpecError, "cutPoints"),
         (GOOD, [0, 1, 1], {"ranking": "mlho-r", "n_patients_by_column": [1]}, DataError, "patients"),
     ],
 )
