@@ -11,7 +11,7 @@ class InspectTables(Step):
 
     kind: ClassVar[str] = "inspect_tables"
     encodes: ClassVar[bool] = True
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features")
     reads_rules: ClassVar[bool] = True
     reads_min_cell: ClassVar[bool] = True
