@@ -14,7 +14,6 @@ from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.events.patients import frozen
 from mlho.errors import ArtifactDamaged
 
-LAST: Final = "last"  # the number that is returned by default
 UTILISATION: Final = "utilisation"
 FIRST_DAY: Final = "first_day"  # first and last day of each cell of the longest window, for sequences
 LAST_DAY: Final = "last_day"
@@ -143,7 +142,7 @@ class Matrix:
         columns: NDArray[np.integer[Any]] | Sequence[int],
         sample_mask: NDArray[np.bool_] | None = None,
         *,
-        numbers: Sequence[str | None] | None = None,
+        numbers: Sequence[str | None],
     ) -> ColumnBlock:
         """Return the cells of some columns, in the given order.
 
@@ -153,11 +152,9 @@ class Matrix:
             Column numbers, in any order.
         sample_mask : bool, shape (n_samples,), optional
             Keep only these samples and renumber them 0, 1, … in their order; by default samples keep their numbers.
-        numbers : sequence of str or None, shape (n_columns,), optional
-            Name of the number to return for each column; None for ``NaN``. Default: ``last``, if the blocks hold it.
+        numbers : sequence of str or None, shape (n_columns,)
+            Name of the number to return for each column; None for ``NaN``.
         """
-        if numbers is None:
-            numbers = [LAST if LAST in self.numbers else None] * len(columns)
         return self._cells(columns, sample_mask, numbers)
 
     def samples_per_column(self) -> NDArray[np.int64]:

@@ -46,32 +46,20 @@ class SequenceMatrix(Matrix):
     days: tuple[DayLists, ...] = ()
     """One per block; empty without durations."""
 
-    def column_block(
+    def _cells(
         self,
         columns: NDArray[np.integer[Any]] | Sequence[int],
-        sample_mask: NDArray[np.bool_] | None = None,
-        *,
-        numbers: Sequence[str | None] | None = None,
+        sample_mask: NDArray[np.bool_] | None,
+        numbers: Sequence[str | None] | None,
     ) -> ColumnBlock:
         """Return the cells of columns of codes and pairs. The count of a pair is 1; its number is its duration, if it has one."""
         wanted = np.asarray(columns, np.int64)
         is_pair = wanted >= self.n_columns
-        code_numbers = (
-            None
-            if numbers is None
-            else [name for name, pair in zip(numbers, is_pair, strict=True) if not pair]
+        of_codes = (
+            None if numbers is None else [numbers[place] for place in np.flatnonzero(~is_pair).tolist()]
         )
-        codes = super().column_block(wanted[~is_pair], sample_mask, numbers=code_numbers)
-        return self._with_pairs(wanted, is_pair, codes, sample_mask, has_counts=True)
-
-    def column_samples(
-        self, columns: NDArray[np.integer[Any]] | Sequence[int], sample_mask: NDArray[np.bool_] | None = None
-    ) -> ColumnBlock:
-        """Return the cells without counts and numbers."""
-        wanted = np.asarray(columns, np.int64)
-        is_pair = wanted >= self.n_columns
-        codes = super().column_samples(wanted[~is_pair], sample_mask)
-        return self._with_pairs(wanted, is_pair, codes, sample_mask, has_counts=False)
+        codes = super()._cells(wanted[~is_pair], sample_mask, of_codes)
+        return self._with_pairs(wanted, is_pair, codes, sample_mask, has_counts=numbers is not None)
 
     def spans(self, codes: NDArray[np.int64], sample_mask: NDArray[np.bool_]) -> CodeSpans:
         """Return the spans of some codes on the masked samples, which are renumbered 0, 1, … in their order."""

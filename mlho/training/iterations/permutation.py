@@ -56,8 +56,6 @@ def shadow_block(
     problem: Problem,
     columns: NDArray[np.int64],
     samples: NDArray[np.bool_],
-    *,
-    with_counts: bool = True,
     numbers: Sequence[str | None] | None = None,
 ) -> ColumnBlock:
     """Return the cells of the columns' shadows on some samples, which are renumbered from 0 in their order.
@@ -70,13 +68,13 @@ def shadow_block(
     ----------
     columns : int64, shape (n_columns,)
     samples : bool, shape (n_samples,)
-    with_counts : bool
-        If false, only the samples of the cells are read.
     numbers : sequence of str or None, shape (n_columns,), optional
-        See :meth:`mlho.encoding.events.matrix.Matrix.column_block`.
+        See :meth:`mlho.encoding.events.matrix.Matrix.column_block`. By default only the samples of the cells are read.
     """
     matrix = problem.matrix
-    block = matrix.column_block(columns, numbers=numbers) if with_counts else matrix.column_samples(columns)
+    block = (
+        matrix.column_samples(columns) if numbers is None else matrix.column_block(columns, numbers=numbers)
+    )
     ring = sample_ring(problem, "shadow")
     places = np.empty(ring.size, np.int64)
     places[ring] = np.arange(ring.size)
@@ -87,7 +85,7 @@ def shadow_block(
 def shadow_cells(problem: Problem, features: NDArray[np.int64], samples: NDArray[np.bool_]) -> list[Cells]:
     """Return the non-zeros of the features' shadows on these samples, sorted; see :func:`shadow_block`."""
     numbers = problem.numbers_of(features)
-    block = shadow_block(problem, problem.column_of(features), samples, numbers=numbers)
+    block = shadow_block(problem, problem.column_of(features), samples, numbers)
     found = []
     for start, stop in zip(block.indptr[:-1].tolist(), block.indptr[1:].tolist(), strict=True):
         order = start + np.argsort(block.indices[start:stop])

@@ -202,7 +202,7 @@ def _presence_block(
 ) -> LevelBlock:
     columns = problem.column_of(features)
     if of_shadows:
-        block = shadow_block(problem, columns, train, with_counts=False)
+        block = shadow_block(problem, columns, train)
     else:
         block = problem.matrix.column_samples(columns, train)
     return LevelBlock(n_train, block.indptr, block.indices, np.ones(len(block.indices), np.uint8))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mlho.arrays import write_arrays
 from mlho.encoding.cohort.cohort import BLOCK_PATIENTS
-from mlho.encoding.events.matrix import LAST, Matrix
+from mlho.encoding.events.matrix import Matrix
 from mlho.errors import ArtifactDamaged
 
 N_PATIENTS = BLOCK_PATIENTS + 40
@@ -65,7 +65,7 @@ def test_patients_are_counted_once_among_the_masked(planted, data):
     mask = data.draw(masks(matrix.n_samples))
     for found, cells in (
         (matrix.patients_per_column(mask), count > 0),
-        (matrix.patients_per_column(mask, LAST), ~np.isnan(last)),
+        (matrix.patients_per_column(mask, "last"), ~np.isnan(last)),
     ):
         expected = [len(set(cohort.patient_of[cells[:, j] & mask].tolist())) for j in range(matrix.n_columns)]
         assert found.tolist() == expected
@@ -82,7 +82,7 @@ def test_columns_come_in_the_order_asked_with_masked_samples_renumbered(planted,
     columns = data.draw(st.lists(st.integers(0, matrix.n_columns - 1), max_size=5))
     mask = data.draw(st.none() | masks(matrix.n_samples))
     rows = slice(None) if mask is None else mask
-    block = matrix.column_block(columns, mask)
+    block = matrix.column_block(columns, mask, numbers=["last"] * len(columns))
     indptr, indices, counts, lasts = block.indptr, block.indices, block.count, block.number
     for j, column in enumerate(columns):
         dense, numbers = count[rows, column], last[rows, column]
@@ -98,8 +98,8 @@ def test_a_matrix_without_numbers_says_so(planted, make_cohort, tmp_path):
     arrays = {"indptr": np.array([0, 1]), "indices": np.zeros(1, np.int32), "count": np.ones(1, np.int32)}
     write_arrays(tmp_path / "block", arrays)
     matrix = Matrix.open([tmp_path / "block"], make_cohort({"1": [0]}), n_codes=1, n_windows=1)
-    assert matrix.column_block([0]).number is None
-    assert matrix.patients_per_column(number=LAST).tolist() == [0]
+    assert matrix.column_block([0], numbers=[None]).number is None
+    assert matrix.patients_per_column(number="last").tolist() == [0]
     assert matrix.patients_per_column().tolist() == [1]
 
 

@@ -173,8 +173,8 @@ def test_the_columns_of_pairs_equal_the_events(problem, folder):
     pairs = [(FIRST, THEN), (THEN, FIRST), ("DX:3", "DX:3")]
     features = pair_features(problem, pairs)
     columns = np.insert(problem.column_of(features), 1, 3)
-    block = problem.matrix.column_block(columns)
-    code = problem.matrix.column_block(np.array([3]))
+    block = problem.matrix.column_block(columns, numbers=[None] * len(columns))
+    code = problem.matrix.column_block(np.array([3]), numbers=[None])
 
     found = [block.indices[block.indptr[k] : block.indptr[k + 1]].tolist() for k in range(4)]
     assert found[1] == code.indices.tolist()
@@ -447,7 +447,7 @@ def test_the_durations_of_a_pair_equal_the_events(timed, folder, pair, is_masked
     first, then = (np.array([timed.codes.index(code)]) for code in pair)
     columns = np.concatenate([timed.matrix.pair_columns(first, then, part=part) for part in (3, 0, 2, 1)])
     mask = np.arange(timed.cohort.n_samples) % 3 != 0 if is_masked else everyone(timed)
-    block = timed.matrix.column_block(columns, mask)
+    block = timed.matrix.column_block(columns, mask, numbers=[None] * len(columns))
     cells = [slice(start, stop) for start, stop in itertools.pairwise(block.indptr.tolist())]
     expected = {sample: days for sample, days in all_days(folder, timed, pair).items() if mask[sample]}
 

@@ -52,7 +52,9 @@ def test_permuted_labels_have_the_same_cases_and_say_nothing(problem):
 def test_a_shadow_has_the_cells_of_its_column_at_other_patients(problem):
     """A shadow has the counts and values of its column, none at its original patient, and shadows of two codes move by different distances."""
     columns = np.arange(problem.matrix.n_columns)
-    block, shadow = problem.matrix.column_block(columns), shadow_block(problem, columns, everyone(problem))
+    numbers = ["last"] * len(columns)
+    block = problem.matrix.column_block(columns, numbers=numbers)
+    shadow = shadow_block(problem, columns, everyone(problem), numbers)
 
     distances = set()
     place = np.argsort(sample_ring(problem, "shadow"))
@@ -124,11 +126,12 @@ class AddedShadow:
         self.n_columns = problem.matrix.n_columns + 1
 
     def column_block(self, columns, samples, numbers=None):
+        names = self._problem.aggregates
         real = columns[columns < self.n_columns - 1]
-        block = self._problem.matrix.column_block(real, samples)
+        last = "last" if "last" in names else None
+        block = self._problem.matrix.column_block(real, samples, numbers=[last] * len(real))
         if len(real) == len(columns):
             return block
-        names = self._problem.aggregates
         feature = self._column * len(names) + ("last" in names and names.index("last"))
         (shadow,) = shadow_cells(self._problem, np.array([feature]), samples)
         parts = ((block.indices, shadow.samples), (block.count, shadow.counts), (block.number, shadow.values))
