@@ -65,13 +65,13 @@ class RepeatingThread(threading.Thread):
 
 
 @contextmanager
-def stopping_on_sigterm(report: Callable[[], None], *, seconds: float = STOP_SECONDS) -> Iterator[None]:
+def stopping_on_sigterm(report: Callable[[], None]) -> Iterator[None]:
     """Make SIGTERM stop the work as Ctrl-C does, so that supervisors and container runtimes leave no run that looks active.
 
     Parameters
     ----------
     report : callable
-        Called before this process exits with code 130, if the block has not ended ``seconds`` after the first signal. This
+        Called before this process exits with code 130, if the block has not ended ``STOP_SECONDS`` after the first signal. This
         happens if a thread waits, possibly for minutes, for a server that accepts requests and does not answer.
     """
     if threading.current_thread() is not threading.main_thread():  # Python accepts handlers only there
@@ -81,7 +81,7 @@ def stopping_on_sigterm(report: Callable[[], None], *, seconds: float = STOP_SEC
 
     def stop(number: int, frame: FrameType | None) -> None:
         if not timers:
-            timers.append(exit_later(seconds, 128 + signal.SIGINT, report))
+            timers.append(exit_later(STOP_SECONDS, 128 + signal.SIGINT, report))
         signal.default_int_handler(number, frame)
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}

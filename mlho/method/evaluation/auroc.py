@@ -39,7 +39,7 @@ def auroc(y: ArrayLike, p: ArrayLike) -> float:
     0.875
     """
     t = tally(y, p, probabilities=False)
-    reason = class_reason(t.n_positive_total, t.n_negative_total)
+    reason = class_reason(t)
     if reason is not None:
         raise DataError(
             "AUROC", "both classes are needed", expected="positives and negatives", got=reason,
@@ -81,7 +81,7 @@ def auroc_estimate(y: ArrayLike, p: ArrayLike, *, groups: ArrayLike | None = Non
     n_patients = int(patient.max()) + 1
     clustered = n_patients < t.cell.size
     method = f"Wald, {'Obuchowski clustered by patient' if clustered else 'DeLong'}"
-    reason = class_reason(t.n_positive_total, t.n_negative_total)
+    reason = class_reason(t)
     if reason is not None:
         return Estimate.absent(reason, method)
     value = auroc_of(t)
@@ -162,7 +162,7 @@ def roc_curve_of(t: Tally, *, max_points: int | None = MAX_CURVE_POINTS) -> RocC
     max_points : int or None
         Maximum number of points, including the ends; None keeps one per distinct score.
     """
-    if class_reason(t.n_positive_total, t.n_negative_total) is not None:
+    if class_reason(t) is not None:
         return None
     tp, fp = t.operating_points
     true_positive, false_positive = tp / t.n_positive_total, fp / t.n_negative_total

@@ -89,7 +89,7 @@ def logit_of(t: Tally) -> FloatArray:
 
 
 def _line_reason(t: Tally, fixed_slope: bool) -> str | None:
-    reason = class_reason(t.n_positive_total, t.n_negative_total)
+    reason = class_reason(t)
     if reason is not None or fixed_slope:
         return reason
     is_positive, is_negative = t.n_positive > 0, t.n > t.n_positive

@@ -276,7 +276,7 @@ def _reasons(t: Tally) -> dict[str, str | None]:
         "average_precision": NO_POSITIVE,
         "pr_integral": NO_POSITIVE,
         "brier": None,
-        "scaled_brier": class_reason(t.n_positive_total, t.n_negative_total),
+        "scaled_brier": class_reason(t),
         "log_loss": None,
         "mean_absolute_error": None,
     }
@@ -288,7 +288,7 @@ def _calibration_report(y: ArrayLike, p: ArrayLike, t: Tally, summary: _Summary)
         "in_the_large": basis.in_the_large.reason,
         "intercept": basis.line.reason,
         "slope": basis.line.reason,
-        "scaled_brier": class_reason(t.n_positive_total, t.n_negative_total),
+        "scaled_brier": class_reason(t),
     }
     return CalibrationReport(
         figures={name: summary.estimate(name, reasons.get(name)) for name in CALIBRATION_FIGURES},

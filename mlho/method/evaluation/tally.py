@@ -178,12 +178,11 @@ def _add_drawn(
         n_positive[cell[i]] += weight * positive[i]
 
 
-def class_reason(n_positive: float, n_negative: float) -> str | None:
+def class_reason(t: Tally) -> str | None:
     """Return the reason why figures that need both classes do not exist; None if both are present."""
-    if n_positive and n_negative:
+    if t.n_positive_total and t.n_negative_total:
         return None
-    n = int(n_positive + n_negative)
-    return f"one class only: {int(n_positive)} of {n} samples are positive"
+    return f"one class only: {int(t.n_positive_total)} of {int(t.n_total)} samples are positive"
 
 
 def checked_groups(groups: ArrayLike | None, n_samples: int) -> IntArray:

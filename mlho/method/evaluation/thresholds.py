@@ -79,7 +79,7 @@ def youden(y: ArrayLike, p: ArrayLike) -> Threshold:
     0.6
     """
     t = tally(y, p)
-    reason = class_reason(t.n_positive_total, t.n_negative_total)
+    reason = class_reason(t)
     if reason is not None:
         return Threshold("youden", None, reason)
     true_positive, alerts = _at_or_above(t)
@@ -123,7 +123,7 @@ def fixed_sensitivity(y: ArrayLike, p: ArrayLike, sensitivity: float) -> Thresho
     rule = f"{FIXED_SENSITIVITY}{sensitivity:g}"
     t = tally(y, p)
     if not t.n_positive_total:
-        return Threshold(rule, None, class_reason(t.n_positive_total, t.n_negative_total))
+        return Threshold(rule, None, class_reason(t))
     true_positive, _ = _at_or_above(t)
     needed = math.ceil(sensitivity * t.n_positive_total - ROUNDING)
     return Threshold(rule, float(t.p[int(np.flatnonzero(true_positive >= needed)[-1])]))
