@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, Self, override
 from pydantic import Field
 
 from mlho.report.bias.audit import BiasAudit as BiasAudit
-from mlho.report.changes import ChangesSince as ChangesSince
+from mlho.report.changes import ChangesSince
 from mlho.report.checks import Leakage as Leakage
 from mlho.report.checks import Quality as Quality
 from mlho.report.digest import result_digest
@@ -24,7 +24,6 @@ from mlho.report.population import Cell as Cell
 from mlho.report.population import Characteristic as Characteristic
 from mlho.report.population import CohortSummary as CohortSummary
 from mlho.report.population import LaterEvaluation as LaterEvaluation
-from mlho.report.population import LedgerRule as LedgerRule
 from mlho.report.population import LedgerSummary as LedgerSummary
 from mlho.report.population import LeftOut as LeftOut
 from mlho.report.population import Period as Period

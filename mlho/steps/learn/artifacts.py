@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from mlho.spec.training import TrainingSpec
-from mlho.steps.base import Artifact, Step, Work
+from mlho.steps.base import Step, Work
 from mlho.steps.learn.held_out import held_out_together
 
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ def write_selection(path: Path, selection: "Selection") -> None:
     write_arrays(path, arrays)
 
 
-def read_selection(artifact: Artifact) -> "Selection":
-    """Read a selection written by :func:`write_selection`."""
+def read_selection(work: Work) -> "Selection":
+    """Read the selection among the inputs, written by :func:`write_selection`."""
     from mlho.arrays import read_arrays
     from mlho.training.iterations.selection import Selection
 
-    arrays = read_arrays(artifact.path("selection.arr"))
+    arrays = read_arrays(work.one("selection").path("selection.arr"))
     return Selection(
         features=arrays["features"],
         scores=arrays["scores"],
@@ -66,7 +66,7 @@ def read_selection(artifact: Artifact) -> "Selection":
 
 def given_selection(work: Work) -> "Selection | None":
     """Read the selection among the inputs, if there is one."""
-    return read_selection(work.one("selection")) if work.inputs.get("selection") else None
+    return read_selection(work) if work.inputs.get("selection") else None
 
 
 def write_fold(path: Path, fold: "FoldScores") -> None:

@@ -18,7 +18,7 @@ class FinishIteration(LearningStep):
         from mlho.training.iterations.iteration import finish_iteration
 
         problem = open_problem(work)
-        selection = read_selection(work.one("selection"))
+        selection = read_selection(work)
         outcome = finish_iteration(problem, work.params["iteration"], selection, read_folds(work))
         write_iteration(work, problem, outcome)
         return {"winner": outcome.winner}

@@ -33,7 +33,7 @@ class FitFinalModel(Step):
             features = consensus_features(problem, summary)
         else:
             if work.inputs.get("folds"):
-                selection, folds = read_selection(work.one("selection")), read_folds(work)
+                selection, folds = read_selection(work), read_folds(work)
             else:
                 selection, folds = select_and_run_folds(problem, FINAL)
             features, cv = selection.features, cross_validate(problem, folds)[name]
