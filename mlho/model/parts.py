@@ -206,6 +206,10 @@ class TrainingSamples(BundlePart):
     missing: Annotated[dict[str, Share] | None, OMITTED] = None
     """By demographic, and by id of a feature that has a number: share of samples without a value, rounded up to 0.0001, and at
     least that of ``report.minCell`` samples. Absent in bundles of earlier versions, or without the features."""
+    values: Annotated[dict[str, tuple[tuple[float, Share], ...]] | None, OMITTED] = None
+    """By id of a feature that is a value of an event: bounds near the 5th, 50th and 95th percentile of the values, with four significant
+    digits, each with the share of the values above it, rounded to 0.0001; only bounds with at least ``report.minCell`` samples on either
+    side. Absent in bundles of earlier versions, or without such features."""
     codes: Annotated[Vocabulary | None, OMITTED] = None
     """Absent in bundles of earlier versions, of models without a window, and with ``features.rollUp``."""
 

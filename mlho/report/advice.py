@@ -127,7 +127,7 @@ def _without_labels(found: Findings) -> Advice:
         reason = (
             f"{found.shifted} of {plural(found.compared, 'feature')} {verb} shifted: the patients, or how they are recorded, differ from training. "
             "This does not show that the model performs worse, and the other checks that need no labels found no evidence of it. Check the "
-            f"codes of the shifted features. {_EVALUATE}"
+            f"codes and units of the shifted features. {_EVALUATE}"
         )
     return Advice(
         action="hold", reason=reason, gain="Without labels, the gain from another model cannot be estimated."

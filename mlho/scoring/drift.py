@@ -11,6 +11,7 @@ Siddiqi (2006), Credit Risk Scorecards, chapter 10. Yurdakul & Naranjo (2020), S
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -44,7 +45,7 @@ _N_NAMED: Final = 5
 
 
 class FeatureShift(Part):
-    """A feature whose prevalence differs from training."""
+    """A feature whose prevalence differs from training, or whose values do."""
 
     feature: str
     words: str
@@ -54,6 +55,9 @@ class FeatureShift(Part):
     """Share of these samples; null if fewer than 11 samples are on either side of it."""
     psi: float | None
     """Null where ``now`` is."""
+    bound: float | None = None
+    """For values: the shares are those of the values above this bound, with at least 11 values on either side if there is any. Null for
+    the prevalence."""
 
 
 class MissingShift(Part):
@@ -81,11 +85,13 @@ class Drift(Part):
     reason: str | None = None
     """Why the PSI is absent."""
     n_compared: int = 0
-    """Features whose prevalence in training is known."""
+    """Features whose prevalence or values in training are known."""
+    n_values_compared: int = 0
+    """Those with values in training, and at least 22 here; 0 with a bundle of an earlier version."""
     n_shifted: int = 0
-    """Features with a PSI of at least 0.1 and a difference beyond chance, and those that vanished."""
+    """Features with a PSI of at least 0.1 and a difference beyond chance, in prevalence or values, and those that vanished."""
     shifted: list[FeatureShift] = Field(default_factory=list)
-    """The 20 shifted features with the largest PSI."""
+    """The 20 shifts with the largest PSI; a feature may have one of its prevalence and one of its values."""
     vanished: list[str] = Field(default_factory=list)
     """Features expected in at least 30 of these patients and found in none."""
     n_missing_compared: int = 0
@@ -181,7 +187,9 @@ def psi_by_chance(n: int, n_training: int | None) -> float:
     return round(_CHANCE * (1 / n + (1 / n_training if n_training else 0.0)), 4)
 
 
-def is_beyond_chance(share: float, then: float, n: int, n_training: int | None) -> bool:
+def is_beyond_chance(
+    share: float, then: float, n: int, n_training: int | None, *, limit: float = _CHANCE_OF_ONE
+) -> bool:
     """Return whether a share differs from that in training by more than chance explains: likelihood-ratio test of two shares.
 
     Parameters
@@ -198,7 +206,7 @@ def is_beyond_chance(share: float, then: float, n: int, n_training: int | None) 
     """
     m = n_training or 10**9
     both = (n * share + m * then) / (n + m)
-    return 2.0 * (n * _divergence(share, both) + m * _divergence(then, both)) > _CHANCE_OF_ONE
+    return 2.0 * (n * _divergence(share, both) + m * _divergence(then, both)) > limit
 
 
 def _divergence(p: float, q: float) -> float:
@@ -244,8 +252,9 @@ def find_drift(
     *,
     n_patients: int,
     n_training: int | None,
+    values: Mapping[str, FeatureShift | None] = MappingProxyType({}),
 ) -> Drift:
-    """Compare the prevalence of each feature with training.
+    """Compare the prevalence of each feature with training, and add the shifts of values.
 
     Parameters
     ----------
@@ -255,6 +264,8 @@ def find_drift(
         Samples with each feature, of ``n``.
     n_patients, n_training : int
         Patients of these samples, and training samples (:func:`is_beyond_chance`).
+    values : mapping
+        From :func:`mlho.scoring.value_drift.find_value_shifts`.
     """
     known = [] if prevalence is None else [(place, p) for place, p in enumerate(prevalence) if p is not None]
     found: list[tuple[float, FeatureShift]] = []
@@ -263,23 +274,25 @@ def find_drift(
         count = int(present[place])
         if count == 0 and p * n_patients >= _MIN_EXPECTED:
             vanished.append(features[place].id)
-        index = _index(p, count, n)
+        index = psi_of_share(p, count, n)
         if index < SMALL or not is_beyond_chance(count / n, p, n_patients, n_training):
             continue
         now, shown = _shown(count, n, index)
         feature = features[place]
         shift = FeatureShift(feature=feature.id, words=feature.words, training=p, now=now, psi=shown)
         found.append((0.0 if now is None else index, shift))
+    found += [(shift.psi or 0.0, shift) for shift in values.values() if shift is not None]
     found.sort(key=lambda shift: (-shift[0], shift[1].feature))
     return Drift(
-        n_compared=len(known),
-        n_shifted=len(found),
+        n_compared=len({features[place].id for place, _ in known} | values.keys()),
+        n_values_compared=len(values),
+        n_shifted=len({shift.feature for _, shift in found}),
         shifted=[shift for _, shift in found[:_N_LISTED]],
         vanished=vanished,
     )
 
 
-def _index(p: float, count: int, n: int) -> float:
+def psi_of_share(p: float, count: int, n: int) -> float:
     """Return the PSI of having a feature, from a share in training and a count here."""
     return psi([p, 1 - p], [count / n, 1 - count / n], n)
 
@@ -332,7 +345,7 @@ def find_missing(
         if p is None:
             continue
         share = count / n
-        index = _index(p, count, n)
+        index = psi_of_share(p, count, n)
         now, shown_index = _shown(count, n, index)
         shown = MissingShift(
             column=column,

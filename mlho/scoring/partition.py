@@ -15,13 +15,14 @@ from mlho.encoding.events.dictionary import Dictionary, merge_dictionary
 from mlho.encoding.events.ledger import Ledger
 from mlho.encoding.events.partition import encode_partition
 from mlho.encoding.events.sequences import open_matrix
-from mlho.method.selection.features import n_with_value
+from mlho.method.selection.features import known_values, n_with_value
 from mlho.model.bundle import Bundle
 from mlho.model.design import samples_per_column
 from mlho.model.frames import Samples
 from mlho.model.scoring import cells_of_features, with_utilisation
 from mlho.scoring.drift import is_counted_by_value
 from mlho.scoring.persons import KnownPersons, count_missing
+from mlho.scoring.value_drift import bounds_in_training
 from mlho.spec.training import TrainingSpec
 
 # Contributions are dense. This many numbers at a time (64 MB) bound the memory for bundles of any width.
@@ -58,6 +59,8 @@ class _Sums:
         self.duplicates = self.without_events = 0
         self.present = np.zeros(len(bundle.document.features), np.int64)
         self.with_value = np.zeros(len(bundle.document.features), np.int64)
+        self.bounds = bounds_in_training(bundle.document.features, bundle.document.training)
+        self.above = np.zeros(sum(map(len, self.bounds.values())), np.int64)
         self.missing = np.zeros(0 if encoder is None else len(encoder.codes), np.int64)
         self.odd_ages = np.zeros(2, np.int64)
         self.with_code = np.zeros(len(dictionary), np.int64)
@@ -135,6 +138,11 @@ class ScoredPartition:
         return self._sums.with_value
 
     @property
+    def above(self) -> NDArray[np.int64]:
+        """Number of samples with a value above each of the bounds of training, in order of features and bounds, as :attr:`present`."""
+        return self._sums.above
+
+    @property
     def odd_ages(self) -> NDArray[np.int64]:
         """Counts of :meth:`KnownPersons.count_odd_ages`, after all blocks have been scored."""
         return self._sums.odd_ages
@@ -164,6 +172,13 @@ class ScoredPartition:
         document, encoder = self.bundle.document, self.bundle.demographics
         cells = cells_of_features(document, self._spec, matrix, self._dictionary)
         self._sums.with_value += [n_with_value(of_feature) for of_feature in cells]
+        above = [
+            np.count_nonzero(values > bound)
+            for place, bounds in self._sums.bounds.items()
+            for values in (known_values(cells[place]),)
+            for bound, _ in bounds
+        ]
+        self._sums.above += np.array(above, np.int64)
         extra = None
         if encoder is not None:
             assert self._persons is not None  # planning requires a table

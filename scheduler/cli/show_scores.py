@@ -101,11 +101,16 @@ def _missing(drift: dict[str, Any]) -> Iterator[str]:
 
 def _shares(columns: list[dict[str, Any]]) -> str:
     named = [
-        f"{column['words']} ({_percent(column['now'])}, {_percent(column['training'])} in training)"
+        f"{column['words']} ({_percent(column['now'])}{_above(column.get('bound'))}, {_percent(column['training'])} in training)"
         for column in columns
         if column["now"] is not None
     ]
     return f": {', '.join(named[:_N_NAMED])}" if named else ""
+
+
+def _above(bound: float | None) -> str:
+    """Return which values a share counts; scores of earlier versions contain no bound."""
+    return "" if bound is None else f" of the values exceed {bound:g}"
 
 
 def _codes(codes: dict[str, Any] | None) -> Iterator[str]:

@@ -159,6 +159,11 @@ def n_with_value(cells: Cells) -> int:
     return len(_with_value(cells)[0])
 
 
+def known_values(cells: Cells) -> NDArray[np.float64]:
+    """Return the known numbers."""
+    return _with_value(cells)[1]
+
+
 def _with_value(cells: Cells) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     if cells.values is None:
         return cells.samples[:0], np.empty(0)

@@ -52,7 +52,7 @@ _COUNT_AND_DRIFT_PANELS: Final[tuple[Panel[ScoredFacts], ...]] = (
     Panel(
         "shifted",
         "Shifted features",
-        "Share of the features whose prevalence differs from training.",
+        "Share of the features whose prevalence or values differ from training.",
         lambda facts: None if facts.n_shifted is None else facts.n_shifted / facts.n_compared,
     ),
     Panel(

@@ -11,7 +11,7 @@ class FitFinalModel(Step):
     """Fit on all samples, calibrate on out-of-fold scores, and write the bundle."""
 
     kind: ClassVar[str] = "fit_final_model"
-    version: ClassVar[int] = 22
+    version: ClassVar[int] = 23
     sections: ClassVar[tuple[str, ...]] = (*LEARNING_SECTIONS, "final", "report", "tests")
 
     def run(self, work: Work) -> dict[str, Any]:

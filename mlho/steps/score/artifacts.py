@@ -129,6 +129,7 @@ def write_part(
             "present": scored.present,
             "with_value": scored.with_value,
             "missing": scored.missing,
+            "above": scored.above,
             "codes": listed,
         },
     )

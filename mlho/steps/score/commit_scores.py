@@ -33,7 +33,7 @@ class CommitScores(Step):
     """Check that each patient is scored exactly once and every row is accounted for, then write the manifest."""
 
     kind: ClassVar[str] = "commit_scores"
-    version: ClassVar[int] = 23
+    version: ClassVar[int] = 24
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``scores.json`` and ``manifest.json``."""
@@ -123,6 +123,7 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
     from mlho.scoring.label_free import expected_performance
     from mlho.scoring.parts import PART_FILE
     from mlho.scoring.persons import age_warnings, demographic_warnings
+    from mlho.scoring.value_drift import value_warnings
 
     every, training = (*parts, *absent), bundle.document.training
     n_samples, n_patients = _total(every, "n_rows"), _total(every, "n_patients")
@@ -152,6 +153,7 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
             ),
             *alert_warnings(alerts, n_samples, n_patients=n_patients, n_training=n_training),
             *drift_warnings(drift, bundle.document.features),
+            *value_warnings(drift.shifted),
             *total.warnings(intended=rules_of_source(work.params["source"])),
             *_missed(work),
         ],
@@ -256,12 +258,13 @@ def _drift(bundle: "Bundle", parts: Sequence[Artifact], scored: "NDArray[np.floa
         shares_in_training,
         with_missing,
     )
+    from mlho.scoring.value_drift import find_value_shifts
 
     features, training = bundle.document.features, bundle.document.training
     counted = [read_arrays(part.path(PRESENT_FILE)) for part in parts]
-    present, with_value, missing, listed = (
+    present, with_value, missing, above, listed = (
         np.sum([counts[name] for counts in counted], axis=0, dtype=np.int64)
-        for name in ("present", "with_value", "missing", "codes")
+        for name in ("present", "with_value", "missing", "above", "codes")
     )
     others: Counter[str] = Counter()
     for part in parts:
@@ -271,7 +274,10 @@ def _drift(bundle: "Bundle", parts: Sequence[Artifact], scored: "NDArray[np.floa
     n, n_patients = len(scored), _total(parts, "n_patients")
     n_training = None if training is None else training.n_samples
     shares = shares_in_training(features, training)
-    drift = find_drift(features, shares, present, n, n_patients=n_patients, n_training=n_training)
+    values = find_value_shifts(features, training, with_value, above, n, n_patients=n_patients)
+    drift = find_drift(
+        features, shares, present, n, n_patients=n_patients, n_training=n_training, values=values
+    )
     index, reason = score_psi(scored, None if training is None else training.deciles)
     codes = find_code_drift(training, listed, others, n, n_patients=n_patients)
     drift = with_missing(

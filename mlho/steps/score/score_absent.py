@@ -10,7 +10,7 @@ class ScoreAbsent(Step):
     """Write these patients to a separate part, after all partitions are scored."""
 
     kind: ClassVar[str] = "score_absent"
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``part.parquet``, ``patients.arr``, ``present.arr``, ``codes.json`` and ``unknown.json``."""

@@ -11,7 +11,7 @@ class ScorePartition(Step):
     """Encode with the bundle's dictionary, score, calibrate, explain, and write the part. A CDM folder is one partition."""
 
     kind: ClassVar[str] = "score_partition"
-    version: ClassVar[int] = 13
+    version: ClassVar[int] = 14
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``part.parquet``, ``patients.arr``, ``present.arr``, ``codes.json`` and ``unknown.json``."""

@@ -18,14 +18,14 @@ from mlho.method.evaluation.calibration import PlattCalibrator, fit_calibrator, 
 from mlho.method.evaluation.metrics import Estimate
 from mlho.method.evaluation.tally import tally
 from mlho.method.evaluation.thresholds import Threshold, alerting
-from mlho.method.selection.features import OF_NUMBERS, VALUES, n_with_value
+from mlho.method.selection.features import OF_NUMBERS, VALUES, known_values, n_with_value
 from mlho.model.design import samples_per_column
 from mlho.model.evidence import Evidence, GroupFigure, associations_of
 from mlho.model.golden import ColumnStatistics
 from mlho.model.parts import RiskHorizon, TrainingSamples, Vocabulary
 from mlho.report.result import Spread, ThresholdResult
 from mlho.report.words import percent, rule_words
-from mlho.spec.features import utilisation_names
+from mlho.spec.features import EVENT_VALUES, utilisation_names
 from mlho.training.iterations.design import Design, learn_design
 from mlho.training.iterations.folds import CrossValidation
 from mlho.training.iterations.iteration import fit_chosen, thresholds_of
@@ -39,6 +39,11 @@ from mlho.training.results.summary import SummaryRecord
 _SHARED: Final = 0.01  # of the samples; fewer with one score hardly move a decile or an alert rate
 #: Largest plausible ratio of the alert rates of the final model and of the models on the test sets; as in a scoring run.
 _MAX_RATIO: Final = 2.0
+_PERCENTILES: Final = (
+    5,
+    50,
+    95,
+)  # a change of unit moves all, and some values in another unit the outer ones
 MAX_CODES: Final = 10_000  # of a bundle's vocabulary: about 300 KB
 
 
@@ -209,6 +214,7 @@ def training_samples(problem: Problem, final: FinalModel) -> TrainingSamples:
             np.round(np.quantile(final.expected, np.arange(1, 10) / 10, method="inverted_cdf"), 4).tolist()
         ),
         missing=_missing(problem) | _without_value(problem, final),
+        values=_values(problem, final) or None,
         codes=_vocabulary(problem, max(windows)) if windows else None,
     )
 
@@ -305,6 +311,49 @@ def _with_value(problem: Problem, final: FinalModel) -> dict[int, int]:
     ]
     counts = [n_with_value(cells) for cells in cells_of(problem, features, None)]
     return dict(zip(features.tolist(), counts, strict=True))
+
+
+def _values(problem: Problem, final: FinalModel) -> dict[str, tuple[tuple[float, float], ...]]:
+    """Return the bounds of the values of each feature that is a value of an event, and the share of its values above each."""
+    aggregates = EVENT_VALUES & VALUES
+    features = [
+        feature for feature in final.design.features.tolist() if problem.aggregate_of(feature) in aggregates
+    ]
+    cells = cells_of(problem, np.array(features, np.int64), None)
+    found = {
+        problem.name_of(feature).id: value_bounds(known_values(of_feature), problem.spec.report.min_cell)
+        for feature, of_feature in zip(features, cells, strict=True)
+    }
+    return {name: bounds for name, bounds in found.items() if bounds}
+
+
+def value_bounds(values: NDArray[np.float64], least: int) -> tuple[tuple[float, float], ...]:
+    """Return bounds near percentiles of values, and the share of the values above each.
+
+    A bound is halfway between two values, so that equal values with other rounding errors are on the same side.
+
+    Parameters
+    ----------
+    least : int
+        Smallest number of values on either side of a bound.
+
+    Examples
+    --------
+    >>> value_bounds(np.repeat([0.8, 0.9, 1.0, 1.5], [10, 50, 30, 10]), 5)
+    ((0.85, 0.9), (0.95, 0.4), (1.25, 0.1))
+    """
+    different, counts = np.unique(values, return_counts=True)
+    up_to = np.cumsum(counts)
+    found: dict[float, float] = {}
+    for percent_below in _PERCENTILES:
+        place = min(int(np.searchsorted(100 * up_to, percent_below * len(values))), len(different) - 2)
+        if place < 0:
+            continue
+        bound = float(f"{(different[place] + different[place + 1]) / 2:.4g}")
+        n_above = int((values > bound).sum())
+        if least <= n_above <= len(values) - least:
+            found[bound] = round(n_above / len(values), 4)
+    return tuple(found.items())
 
 
 def _vocabulary(problem: Problem, window: int) -> Vocabulary | None:
