@@ -15,7 +15,7 @@ class RecalibrateBundle(Step):
     """Evaluate a bundle on labelled tables, and write it with a new calibrator, tests and report."""
 
     kind: ClassVar[str] = "recalibrate_bundle"
-    version: ClassVar[int] = 13
+    version: ClassVar[int] = 14
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``bundle/…``, ``report.html`` and ``result.json``."""

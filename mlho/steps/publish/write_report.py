@@ -38,7 +38,7 @@ class WriteReport(Step):
     """``result.json`` and ``report.html``."""
 
     kind: ClassVar[str] = "write_report"
-    version: ClassVar[int] = 36
+    version: ClassVar[int] = 37
     sections: ClassVar[tuple[str, ...]] = tuple(name for name in TrainingSpec.model_fields if name != "data")
     reads_rules: ClassVar[bool] = True
     tables: ClassVar[tuple[str, ...]] = ("events", "labels", "demographics", "concepts")

@@ -158,6 +158,22 @@ def test_a_page_asks_for_nothing_and_its_script_runs_without_an_error(browser, p
     assert messages == []
 
 
+def test_paper_shows_long_lines_bars_and_heads_with_their_rows(browser, pages):
+    """A printed report cuts no line, prints the bars of the ledger, wraps no number of bytes, and separates no head from its rows."""
+    page = browser.new_page(viewport={"width": DESKTOP, "height": 900}, bypass_csp=True)
+    page.goto(pages["report"].as_uri())
+    page.emulate_media(media="print")
+
+    def style(selector: str, name: str) -> str:
+        return page.eval_on_selector(selector, f"element => getComputedStyle(element).{name}")
+
+    assert style("pre", "whiteSpace") == "pre-wrap"
+    assert style(".meter", "printColorAdjust") == "exact"
+    assert style(".files td:nth-child(2)", "whiteSpace") == "nowrap"
+    assert (style("thead", "breakAfter"), style("tbody tr:first-child", "breakBefore")) == ("avoid", "avoid")
+    page.close()
+
+
 def test_axe_finds_a_planted_fault(browser, tmp_path):
     """Axe finds grey text on white and an image without a text, so the test above can fail."""
     from axe_playwright_python.sync_playwright import Axe
