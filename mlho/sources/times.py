@@ -63,8 +63,8 @@ def read_times(array: Any, form: Format = _PLAIN) -> Times:
 
 def _to_microseconds(array: Any) -> Any:
     unit = _MICROSECONDS if getattr(array.type, "tz", None) is None else pa.timestamp("us", array.type.tz)
-    if pa.types.is_timestamp(array.type) and array.type.unit in ("us", "ns"):
-        return pc.cast(array, unit, safe=False).cast(pa.int64())  # nanoseconds are truncated
+    if pa.types.is_timestamp(array.type) and array.type.unit == "ns":  # a cast would round up before 1970
+        return null_where(~is_given(array), int64_array(as_numpy(array) // 1_000))
     return cast_or_null(array, unit).cast(pa.int64())
 
 

@@ -11,7 +11,7 @@ class DefineCohort(Step):
     """Patients, samples, index dates, outcomes and demographics in canonical order."""
 
     kind: ClassVar[str] = "define_cohort"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     encodes: ClassVar[bool] = True
     writes_ids: ClassVar[tuple[str, ...]] = ("cohort.arr",)
     states_content: ClassVar[bool] = True

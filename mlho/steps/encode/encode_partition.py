@@ -11,7 +11,7 @@ class EncodePartition(Step):
     """The ledger and the used rows of one partition."""
 
     kind: ClassVar[str] = "encode_partition"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     encodes: ClassVar[bool] = True
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features")
     reads_outcome: ClassVar[bool] = False

@@ -10,7 +10,7 @@ class ExtractRuleEvents(Step):
     """Patients, times and sets of the events that rules mention; see :mod:`mlho.encoding.rules.extraction`."""
 
     kind: ClassVar[str] = "extract_rule_events"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     encodes: ClassVar[bool] = True
     writes_ids: ClassVar[tuple[str, ...]] = ("rule_events.arr",)
     sections: ClassVar[tuple[str, ...]] = ("cohort",)

@@ -11,7 +11,7 @@ class DefineScored(Step):
     """Read the two small tables once for all partitions."""
 
     kind: ClassVar[str] = "define_scored"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``roster.arr`` and ``persons.arr``, each if its table is given."""

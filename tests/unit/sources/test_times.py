@@ -79,6 +79,15 @@ def test_every_timestamp_and_date_type_is_read(type_):
     assert times.is_date.to_pylist() == [is_date, is_date]
 
 
+@pytest.mark.parametrize("type_", [pa.timestamp("ns"), pa.timestamp("ns", "America/New_York")], ids=str)
+def test_nanoseconds_are_rounded_down_also_before_1970(type_):
+    """The last nanosecond of a day in 1969 is of that day, as its text is."""
+    times = read_times(pa.array([-1, 1_999, None], pa.int64()).cast(type_))
+
+    assert times.microseconds.to_pylist() == [-1, 1, None]
+    assert read_times(pa.array(["1969-12-31T23:59:59.999999999"])).microseconds.to_pylist() == [-1]
+
+
 def test_a_time_beyond_the_range_is_marked_and_does_not_stop_the_others():
     """Seconds since 1970 can exceed the range of microseconds."""
     times = read_times(pa.array([2**60, 1], pa.timestamp("s")))
