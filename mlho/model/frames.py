@@ -258,7 +258,7 @@ def refuse_implausible(index_us: NDArray[np.int64], years: Sequence[int], *, whe
             where,
             f"column {name!r} holds implausible dates",
             expected=f"years from {years[0]} to {years[1]}, as in training (data.plausibleYears)",
-            got=f"{n_odd} other rows of {len(index_us)}",
+            got=f"other years in {n_odd:,} of {plural(len(index_us), 'row')}",
             remedy="Correct these rows or remove them: no patient is omitted silently.",
         )
 

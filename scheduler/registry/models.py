@@ -10,7 +10,7 @@ from mlho.report.gates import gates_in_words
 from mlho.store.base import Store
 from mlho.store.keys import signature_prefix
 from scheduler.runs.channels import Channel, ChannelEntry, channel_names, inspect_channel
-from scheduler.runs.stored import MODELS, StoredRun, read_document, stored_runs
+from scheduler.runs.stored import MODELS, StoredRun, damaged, read_document, stored_runs
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,18 @@ def _model(store: Store, run: StoredRun, channels: Sequence[Channel]) -> StoredM
     """Return the model of a run; ``None`` if the run was deleted meanwhile, and in words that its result is damaged."""
     assert run.result is not None
     try:
-        result = read_document(store, run.run_id, run.result)
+        return _described(store, run, channels, read_document(store, run.run_id, run.result))
     except ArtifactNotFound:
         return None
     except ArtifactDamaged as error:
         return str(error)
+    except (KeyError, TypeError):
+        return str(damaged(run.result, run.run_id))
+
+
+def _described(
+    store: Store, run: StoredRun, channels: Sequence[Channel], result: Mapping[str, Any]
+) -> StoredModel:
     final = result["final_model"]
     return StoredModel(
         name=run.name,

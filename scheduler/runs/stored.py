@@ -112,10 +112,15 @@ def read_document(store: Store, run: str, key: str) -> dict[str, Any]:
     try:
         document: dict[str, Any] = json.loads(store.get(key))
     except ValueError:
-        raise ArtifactDamaged(
-            f"{key}: is damaged. Delete this object, and run the specification of run {run} again: it is published again."
-        ) from None
+        raise damaged(key, run) from None
     return document
+
+
+def damaged(key: str, run: str) -> ArtifactDamaged:
+    """Return the error for a document of a run that is not JSON, or that lacks fields."""
+    return ArtifactDamaged(
+        f"{key}: is damaged. Delete this object, and run the specification of run {run} again: it is published again."
+    )
 
 
 def _state(

@@ -108,7 +108,7 @@ CASES: list[tuple[str, Callable[[Path], None], dict[str, Any], int, str]] = [
     ("times are numbers", rewrite_events(lambda t: replaced(t, "time", pa.array(np.arange(t.num_rows)))), {}, 3, r"events/part-1\.parquet: column 'time' is a number"),
     ("values are text", text_values, {"features.aggregates": ["presence", "last"]}, 3, r"events/part-1\.parquet: column 'numeric_value'.*Expected a numeric column; got string"),
     ("no values for last", rewrite_events(lambda t: t.drop_columns("numeric_value")), {"features.aggregates": ["presence", "last"]}, 3, r"events/part-1\.parquet: column 'numeric_value' is missing.*aggregates of values need it"),
-    ("outcomes are text", rewrite("labels", lambda t: replaced(t, "label", pa.array([f"{CANARY}1234"] * t.num_rows))), {}, 3, r"labels\.parquet: outcome column 'label' holds a value that is not an outcome.*got \d+ other rows"),
+    ("outcomes are text", rewrite("labels", lambda t: replaced(t, "label", pa.array([f"{CANARY}1234"] * t.num_rows))), {}, 3, r"labels\.parquet: outcome column 'label' holds a value that is not an outcome.*got other values in \d+ of"),
     ("index dates are text", rewrite("labels", lambda t: replaced(t, "index_date", pa.array([f"{CANARY}1234"] * t.num_rows))), {}, 3, r"labels\.parquet: column 'index_date' holds dates that cannot be read.*got \d+ such rows"),
     ("empty labels", rewrite("labels", lambda t: t.slice(0, 0)), {}, 3, r"labels\.parquet: the labels are empty.*Write the labels"),
     ("empty demographics", rewrite("demographics", lambda t: t.slice(0, 0)), {}, 3, r"demographics\.parquet: the demographics are empty"),

@@ -287,7 +287,7 @@ def _outcomes(array: Any, where: str, name: str) -> NDArray[np.int8]:
             where,
             f"outcome column {name!r} holds a value that is not an outcome",
             expected=ColumnKind.OUTCOME.value,
-            got=f"{plural(n_other, 'other row')} of {len(numbers)}",
+            got=f"other values in {n_other:,} of {plural(len(numbers), 'row')}",
             remedy="Code the outcome as 0 and 1, and leave the field empty where it is not known.",
         )
     return np.where(is_missing, MISSING, numbers).astype(np.int8)

@@ -313,7 +313,7 @@ def test_a_cohort_table_with_implausible_dates_is_refused(trained, beside):
     )
 
     assert "column 'when' holds implausible dates" in message
-    assert "got 2 other rows of 3" in message
+    assert "got other years in 2 of 3 rows" in message
 
 
 def test_a_bundle_that_misses_a_requirement_scores_no_patient(tmp_path):

@@ -475,7 +475,7 @@ BAD_TABLES = {
     "other outcomes": (
         lambda root: cohort_of(root, LABELS + f"d,2020-01-31,{SECRET}\ne,2020-01-31,2\n"),
         "outcome column 'label' holds a value that is not an outcome",
-        "2 other rows of 6",
+        "other values in 2 of 6 rows",
     ),
     "unreadable index dates": (
         lambda root: cohort_of(root, LABELS + f"d,{SECRET},1\n"),

@@ -402,9 +402,9 @@ def test_the_run_of_a_recalibrated_model_is_not_deleted(store):
 def test_a_damaged_result_hides_no_other_model(store):
     """The other models are listed, and so is the damaged one if a channel shows it. The damaged result is named."""
     bundle = promoted(store, A).entry.bundle
-    for run in (A, B):
+    for run, content in ((A, b"{"), (B, b"{}")):  # no JSON; without fields
         store.delete(run_key(run, "result.json"))
-        store.put_if_absent(run_key(run, "result.json"), b"{")
+        store.put_if_absent(run_key(run, "result.json"), content)
 
     models, damaged = stored_models(store)
     assert [(model.run, model.bundle, model.outcome) for model in models[1:]] == [(A, bundle, None)]
