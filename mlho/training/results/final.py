@@ -39,11 +39,7 @@ from mlho.training.results.summary import SummaryRecord
 _SHARED: Final = 0.01  # of the samples; fewer with one score hardly move a decile or an alert rate
 #: Largest plausible ratio of the alert rates of the final model and of the models on the test sets; as in a scoring run.
 _MAX_RATIO: Final = 2.0
-_PERCENTILES: Final = (
-    5,
-    50,
-    95,
-)  # a change of unit moves all, and some values in another unit the outer ones
+_PERCENTILES: Final = (5, 50, 95)  # a new unit moves all; some values in another unit move the outer ones
 MAX_CODES: Final = 10_000  # of a bundle's vocabulary: about 300 KB
 
 
