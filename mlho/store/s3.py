@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, Final
 from uuid import uuid4
 
 from mlho.errors import MlhoError, SpecError, StoreOutage
-from mlho.store.s3_faults import Fault, as_error, no_credentials
+from mlho.store.s3_faults import Fault, as_error, no_credentials, redirected
 from mlho.store.s3_settings import COMPAT, S3Settings
 
 _MEDIA_TYPES: Final = {"html": "text/html; charset=utf-8", "json": "application/json"}
@@ -328,6 +328,8 @@ class Bucket:
                     raise Refused(fault) from error
                 if time.monotonic() >= ends:
                     raise self._error(fault, action) from error
+            except RecursionError:  # botocore asks for the region of a bucket after each redirect
+                raise redirected(self.where, self.settings.endpoint or "AWS") from None
             # Jitter, so that many workers do not retry at the same moment.
             time.sleep(min(random.uniform(0, longest), max(0.0, ends - time.monotonic())))  # noqa: S311 - no secret
             longest = min(2 * longest, _LONGEST_WAIT_SECONDS)

@@ -151,3 +151,11 @@ def no_credentials(where: str) -> StoreAccessDenied:
         f"{where}: no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the "
         "machine or pod a role (chart: store.existingSecret, or annotations of the service accounts)."
     )
+
+
+def redirected(where: str, endpoint: str) -> StoreAccessDenied:
+    """Return the error for a server that redirects each request."""
+    return StoreAccessDenied(
+        f"{where}: {endpoint} redirects each request to another address. Set MLHO_S3_ENDPOINT (chart: store.endpoint) to that address, often "
+        "the same with https://, and MLHO_S3_REGION to the bucket's region."
+    )

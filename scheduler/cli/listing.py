@@ -14,6 +14,7 @@ from mlho.store import open_store
 from mlho.store.base import Store
 from mlho.store.keys import run_key
 from mlho.store.memory import MemoryStore
+from mlho.store.probe import PROBES
 from scheduler.cli import terminal
 from scheduler.cli.help import LIST_ABOUT
 from scheduler.cli.options import Commands, ListOptions, StoreOptions
@@ -87,13 +88,18 @@ def run_facts(run: StoredRun, headline: str) -> dict[str, Any]:
 
 
 def existing_store(options: StoreOptions) -> Store:
-    """Return the store for a command that starts no run. A folder that does not exist is an error, and is not created."""
+    """Return the store for a command that starts no run. A folder that does not exist is an error, and is not created.
+
+    Raise StoreOutage if the store does not answer within seconds.
+    """
     if not _is_there(options.store):
         raise SpecError(
             f"--store {options.store}: no such folder, so it has no runs. Give an existing folder or bucket (--store, or "
             f"{STORE}), or start one: mlho run spec.yaml."
         )
-    return open_store(options.store)
+    store = open_store(options.store)
+    store.ping(PROBES)
+    return store
 
 
 def store_to_read(options: StoreOptions, *bundles: str) -> Store:

@@ -59,7 +59,7 @@ class AnotherScheduler(MlhoError):  # noqa: N818 - states a condition
 
 
 class LeadershipLost(MlhoError):  # noqa: N818 - names the event, not an error
-    """Another scheduler took over while this one was suspended. The run continues there; no action is needed."""
+    """Another scheduler took over while this one was suspended, or the run was deleted."""
 
     run_state: ClassVar[str] = "stopped"
 
@@ -67,7 +67,7 @@ class LeadershipLost(MlhoError):  # noqa: N818 - names the event, not an error
 class _Lease(Leader):
     """A lease of a run, which :meth:`check` renews if necessary.
 
-    :meth:`check` raises LeadershipLost if another scheduler is the leader, and StoreUnavailable or QueueUnavailable if the leader
+    :meth:`check` raises LeadershipLost if another scheduler is the leader or the run was deleted, and StoreUnavailable or QueueUnavailable if the leader
     cannot be determined now.
     """
 
@@ -116,7 +116,7 @@ class StoreLease(_Lease):
         self._renewals = 0
         self._current = b""
         self._renewed_at = 0.0
-        self._is_lost = False
+        self._loss: LeadershipLost | None = None
         self._lock = threading.Lock()
         self._thread = RepeatingThread("leader", _RENEW_SHARE * lease_seconds, self._renew_in_background)
 
@@ -132,13 +132,13 @@ class StoreLease(_Lease):
         self._thread.join()
         # A new outage of the store must not hide why the run ended.
         with self._lock, suppress(StoreUnavailable):
-            if not self._is_lost:
+            if self._loss is None:
                 self._swap(_NOBODY)
 
     @override
     def check(self) -> None:
         oldest = _TRUST_SHARE * self._lease_seconds
-        while self._is_lost or self._clock() - self._renewed_at > oldest:
+        while self._loss is not None or self._clock() - self._renewed_at > oldest:
             self._renew()
             oldest = _SAFE_SHARE * self._lease_seconds
 
@@ -187,12 +187,12 @@ class StoreLease(_Lease):
 
     def _renew(self) -> None:
         with self._lock:
-            if self._is_lost:
-                raise _lost(self._run)
+            if self._loss is not None:
+                raise self._loss
             asked_at, mine = self._clock(), self._next_record()
             if not self._swap(mine):
-                self._is_lost = True
-                raise _lost(self._run)
+                self._loss = _lost(self._run) if self._read() is not None else _deleted(self._run)
+                raise self._loss
             self._current, self._renewed_at = mine, asked_at
 
     def _swap(self, record: bytes) -> bool:
@@ -301,6 +301,13 @@ class Leadership(_Lease):
 def _lost(run: str) -> LeadershipLost:
     return LeadershipLost(
         f"run {run}: another scheduler took over and continues the run. No action is needed."
+    )
+
+
+def _deleted(run: str) -> LeadershipLost:
+    return LeadershipLost(
+        f"run {run}: its record of the leading scheduler is gone, so the run, the bucket or the folder was deleted. To continue, run the "
+        "same command again; it computes again what is missing."
     )
 
 

@@ -3,19 +3,22 @@
 import datetime
 import ipaddress
 import os
+import time
+from argparse import Namespace
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from mlho.errors import StoreOutage, StoreUnavailable
+from mlho.errors import StoreAccessDenied, StoreOutage, StoreUnavailable
 from mlho.store.base import file_digest
 from mlho.store.keys import blob_key
 from mlho.store.probe import probe_store
 from mlho.store.s3_store import S3Store
+from scheduler.cli.listing import existing_store
 from tests.limits import GUARD_SECONDS
-from tests.services.s3_proxy import CUT, LOSE, REFUSE, Proxy, proxy_of
+from tests.services.s3_proxy import CUT, LOSE, REDIRECT, REFUSE, Proxy, proxy_of
 from tests.services.s3_servers import BUCKET, S3Server, client_of
 from tests.services.test_store_s3 import new_store, uploads
 
@@ -95,6 +98,28 @@ def test_an_overload_that_does_not_end_is_an_error_to_try_again(seaweedfs, proxy
 
     with pytest.raises(StoreUnavailable, match="SlowDown"):
         store.get("a")
+
+
+def test_a_server_that_redirects_each_request_is_refused(seaweedfs, proxy, tmp_path):
+    """A balancer that redirects to https gives an error that names the setting, and no chain of exceptions of the library."""
+    proxy.all(REDIRECT)
+    with pytest.raises(StoreAccessDenied, match=r"redirects each request.*MLHO_S3_ENDPOINT") as caught:
+        list(new_store(seaweedfs, tmp_path, endpoint=proxy.endpoint).keys("runs/"))
+
+    assert caught.value.__suppress_context__
+
+
+def test_a_command_that_reads_a_store_does_not_wait_for_a_server_that_refuses(seaweedfs, proxy, monkeypatch):
+    """It fails within seconds, not after the deadline of 120 s of a run that has started."""
+    proxy.all(REFUSE)
+    for name, value in seaweedfs.variables().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MLHO_S3_ENDPOINT", proxy.endpoint)
+    began = time.monotonic()
+    with pytest.raises(StoreOutage, match="Check that it runs"):
+        existing_store(Namespace(store=f"s3://{BUCKET}/listed"))
+
+    assert time.monotonic() - began < GUARD_SECONDS
 
 
 def test_a_body_that_ends_in_the_middle_is_read_again(store, proxy, tmp_path):

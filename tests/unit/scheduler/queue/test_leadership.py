@@ -134,6 +134,16 @@ def test_a_lease_is_renewed_after_the_reply_to_its_renewal_was_lost() -> None:
         assert json.loads(store.get(leader_key(RUN)))["renewal"] > before
 
 
+def test_a_scheduler_of_a_deleted_run_names_the_deletion_and_the_remedy() -> None:
+    """Without its pointer no other scheduler continues the run, so the message must not promise that."""
+    store, times = MemoryStore(), iter([0.0, 0.0, *[500.0] * 9])
+    with StoreLease(store, RUN, lease_seconds=1000.0, clock=lambda: next(times)) as leader:
+        store.delete(leader_key(RUN))
+        for _ in range(2):
+            with pytest.raises(LeadershipLost, match=r"was deleted.*run the same command again"):
+                leader.check()
+
+
 def test_key_of_another_type_is_taken_over(server: Server, raw: "redis.Redis") -> None:
     """A key of another type is replaced, because no scheduler wrote it."""
     with lease(server) as leader:
