@@ -248,9 +248,9 @@ def scoring_run_id(
     return digest_of(identity)[:RUN_ID_LENGTH]
 
 
-def parse_scoring_spec(text: str) -> ScoringRunSpec:
+def parse_scoring_spec(text: str, *, where: str = "spec") -> ScoringRunSpec:
     """Parse the specification of a scoring run from YAML text."""
-    return parse_document(text, ScoringRunSpec, where="spec")
+    return parse_document(text, ScoringRunSpec, where=where)
 
 
 def parse_any_spec(text: str, *, where: str = "spec") -> RunSpec | ScoringRunSpec:
