@@ -288,12 +288,9 @@ push:  ## push both images to your registry: make push REGISTRY=registry.example
 sbom: $(STAMP)  ## write the bills of materials of the images: dist/sbom-*.cdx.json
 	$(BIN)/python k8s/sbom.py dist
 
-# Number of test processes, each with a separate installation. Long tests stop the kubelet and measure times, so they run one at a time.
-CLUSTER_PROCESSES ?= 2
 # Uses the cluster of the current kubeconfig. Without one every test is skipped, with this reason.
 test-cluster: $(STAMP)  ## run the tests that need a Kubernetes cluster: kind, minikube or your own
-	$(BIN)/python -m tests.repeat_failed $(VENV)/.failed-cluster --dist loadfile -n $(CLUSTER_PROCESSES) $(PYTEST_ARGS) tests/cluster
+	$(BIN)/python -m tests.repeat_failed $(VENV)/.failed-cluster -p no:xdist $(PYTEST_ARGS) tests/cluster
 
 test-cluster-long: export LONG_TESTS := 1
-test-cluster-long: CLUSTER_PROCESSES := 0
 test-cluster-long: test-cluster  ## also run the long tests: each fault separately, two hundred runs at once

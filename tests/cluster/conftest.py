@@ -1,6 +1,5 @@
 """Fixtures for a real cluster, that of the current kubeconfig. Without one, these tests are skipped."""
 
-import fcntl
 import json
 import os
 import secrets
@@ -81,16 +80,6 @@ def crds(kubeconfig: str) -> None:
     while "error" in (output := kubectl("get", ",".join(names), "-o", "name", check=False)).lower():
         assert time.monotonic() < until, output
         time.sleep(0.5)
-
-
-@pytest.fixture
-def only_owner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let one test process at a time give the custom resource definitions to its Helm release."""
-    folder = tmp_path_factory.getbasetemp()
-    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
-    with (shared / "owner.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 @contextmanager

@@ -21,8 +21,7 @@ from tests.cluster.storage import PREFIX, TAG, TRIAL, download, image, start_sto
 
 CHART: Final = REPO / "helm" / "mlho"
 BUCKET: Final = "mlho"
-# Small requests: two installations, of two test processes, have their workers on a node of two cores at the same time.
-TWO_WORKERS: Final = {"max": 2, "resources": {"cpu": "250m", "memory": "1Gi"}}
+TWO_WORKERS: Final = {"max": 2, "resources": {"cpu": "500m", "memory": "1Gi"}}
 ONE_WORKER: Final = {**TWO_WORKERS, "max": 1}
 
 

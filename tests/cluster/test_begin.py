@@ -83,7 +83,7 @@ def dry(notes: str) -> str:
     return subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout
 
 
-def test_the_documented_way_from_nothing_to_a_report(kubeconfig: str, only_owner: None, tmp_path: Path):
+def test_the_documented_way_from_nothing_to_a_report(kubeconfig: str, tmp_path: Path):
     """The documented commands produce a report within five minutes, and result and bundle equal those of ``mlho run`` on this machine."""
     own_config = tmp_path / "kubeconfig"  # the commands choose a namespace in it
     shutil.copy(kubeconfig, own_config)

@@ -48,7 +48,7 @@ def secrets_of(stack: Stack) -> list[Any]:
     return [stack.get("secret", name)["data"] for name in ("mlho-redis", "mlho-signing")]
 
 
-def test_an_upgrade_with_other_values_during_a_run_loses_nothing(only_owner: None, older: Stack, here: Here):
+def test_an_upgrade_with_other_values_during_a_run_loses_nothing(older: Stack, here: Here):
     """During an upgrade, schedulers and Redis are replaced and the run continues: no task is repeated or fails, and the digest is the same."""
     obj = older.submit("during", validation={"iterations": 120, "folds": 3, "seed": 41}, workers=ONE_WORKER)
     wanted = here.begin(obj["spec"])

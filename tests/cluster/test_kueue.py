@@ -17,7 +17,7 @@ N_WAITING = 40  # more than a scheduler's slots
 
 def queue_objects(name: str) -> list[dict[str, Any]]:
     """Return a ClusterQueue with room for one worker, which preempts by priority, and its LocalQueue ``batch``."""
-    quotas = [{"name": "cpu", "nominalQuota": "250m"}, {"name": "memory", "nominalQuota": "1Gi"}]
+    quotas = [{"name": "cpu", "nominalQuota": "500m"}, {"name": "memory", "nominalQuota": "1Gi"}]
     group = {"coveredResources": ["cpu", "memory"], "flavors": [{"name": name, "resources": quotas}]}
     spec = {
         "namespaceSelector": {},
