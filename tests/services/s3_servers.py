@@ -178,7 +178,7 @@ def seaweedfs_server(folder: Path) -> S3Server:
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
         "-s3.autoCreateBucket=false",  # a missing bucket is an error, as on AWS
-        "-filer.saveToFilerLimit=1000000",  # small objects beside their names, without a volume: half the CPU time
+        "-filer.saveToFilerLimit=1000000",  # small objects beside their names, without a volume: a third less CPU time
         *ports,
     ]
     return S3Server(command, port, folder)
