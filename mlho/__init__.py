@@ -2,12 +2,16 @@
 
 from typing import TYPE_CHECKING, Any
 
+from mlho.loop_cache import choose_folder
+
 if TYPE_CHECKING:
     from mlho.model.bundle import load_bundle
     from mlho.results import open_run
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load_bundle", "open_run"]
+
+choose_folder()  # before any module imports numba
 
 
 def __getattr__(name: str) -> Any:

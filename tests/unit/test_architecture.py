@@ -78,6 +78,7 @@ GROUND_FLOOR = {
     "errors": set(),
     "fork_server": set(),
     "field_texts": {"fork_server"},
+    "loop_cache": set(),
     "arrays": {"errors"},
     "printable": set(),
     "log": {"errors", "printable"},
