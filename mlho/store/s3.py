@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, Final
 from uuid import uuid4
 
 from mlho.errors import MlhoError, SpecError, StoreOutage
-from mlho.store.s3_faults import Fault, as_error, no_credentials, redirected
+from mlho.store.s3_faults import Fault, as_error, incomplete, no_credentials, redirected
 from mlho.store.s3_settings import COMPAT, S3Settings
 
 _MEDIA_TYPES: Final = {"html": "text/html; charset=utf-8", "json": "application/json"}
@@ -128,17 +128,15 @@ class Bucket:
 
     def head(self, key: str) -> ObjectFacts | None:
         """Return the metadata of an object; ``None`` if it does not exist."""
-        answer = self._or_none("read", lambda client: client.head_object(Bucket=self.name, Key=key))
-        if answer is None:
-            return None
-        marks = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
-        return ObjectFacts(
-            key,
-            answer["ContentLength"],
-            answer["ETag"],
-            answer["LastModified"],
-            marks.get(_MARK),
-        )
+
+        def request(client: Any) -> ObjectFacts:
+            answer = client.head_object(Bucket=self.name, Key=key)
+            marks = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
+            return ObjectFacts(
+                key, answer["ContentLength"], answer["ETag"], answer["LastModified"], marks.get(_MARK)
+            )
+
+        return self._or_none("read", request)
 
     def put(self, key: str, data: bytes | Path, *, if_match: str | None = None) -> bool:
         """Write bytes or a file if the key is absent, or if its ETag equals ``if_match``. Return whether this call wrote them."""
@@ -231,8 +229,13 @@ class Bucket:
     def _put_parts(self, key: str, path: Path, mark: str) -> None:
         target = {"Bucket": self.name, "Key": key}
         described = {**_type_of(key), **self._marked(mark)}
-        begun = self._call("write", lambda client: client.create_multipart_upload(**target, **described))
-        upload = {**target, "UploadId": begun["UploadId"]}
+        upload = self._call(
+            "write",
+            lambda client: {
+                **target,
+                "UploadId": client.create_multipart_upload(**target, **described)["UploadId"],
+            },
+        )
         try:
             parts = {"Parts": list(self._upload_parts(upload, path))}
             self._call(
@@ -254,10 +257,9 @@ class Bucket:
                 yield {"PartNumber": number, "ETag": etag}
 
     def _upload_part(self, upload: dict[str, str], number: int, data: bytes) -> str:
-        answer = self._call(
-            "write", lambda client: client.upload_part(**upload, PartNumber=number, Body=data)
+        return self._call(
+            "write", lambda client: str(client.upload_part(**upload, PartNumber=number, Body=data)["ETag"])
         )
-        return str(answer["ETag"])
 
     def _abort(self, upload: dict[str, str]) -> None:
         """Abort a failed upload to free its parts. If that fails, the lifecycle rule of the bucket removes them."""
@@ -321,6 +323,10 @@ class Bucket:
             try:
                 return request(client)
             except (BotoCoreError, ClientError) as error:
+                if isinstance(
+                    error.__context__, RecursionError
+                ):  # raised within the HTTP client, which wraps it
+                    raise redirected(self.where, self.settings.endpoint or "AWS") from None
                 fault = self._fault(error)
                 if fault.is_denied:
                     _forget_client()
@@ -328,6 +334,8 @@ class Bucket:
                     raise Refused(fault) from error
                 if time.monotonic() >= ends:
                     raise self._error(fault, action) from error
+            except KeyError as missing:
+                raise incomplete(self.where, self.settings.endpoint or "AWS", str(missing.args[0])) from None
             except RecursionError:  # botocore asks for the region of a bucket after each redirect
                 raise redirected(self.where, self.settings.endpoint or "AWS") from None
             # Jitter, so that many workers do not retry at the same moment.

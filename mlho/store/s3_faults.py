@@ -159,3 +159,11 @@ def redirected(where: str, endpoint: str) -> StoreAccessDenied:
         f"{where}: {endpoint} redirects each request to another address. Set MLHO_S3_ENDPOINT (chart: store.endpoint) to that address, often "
         "the same with https://, and MLHO_S3_REGION to the bucket's region."
     )
+
+
+def incomplete(where: str, endpoint: str, name: str) -> SpecError:
+    """Return the error for an answer with status 200 that lacks a field of every S3 answer, such as the ETag."""
+    return SpecError(
+        f"{where}: {endpoint} does not answer as object storage does (without {name}). Set MLHO_S3_ENDPOINT (chart: store.endpoint) to the "
+        "address of the S3 API, not to that of a web console, and check that no proxy answers in its place (NO_PROXY)."
+    )

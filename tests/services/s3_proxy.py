@@ -18,6 +18,7 @@ REFUSE: Final = "503"  # the server does not get the request
 DENY: Final = "403"  # the server does not get the request
 EXPIRE: Final = "400"  # as AWS with an expired token; the server does not get the request
 REDIRECT: Final = "307"  # to another address; the server does not get the request
+PAGE: Final = "200"  # a web page; the server does not get the request
 HANG: Final = "no answer"  # for as long as the fault lasts
 CUT: Final = "cut the body"  # ends the response in the middle of its body
 _HOP: Final = {"connection", "transfer-encoding", "keep-alive"}
@@ -143,6 +144,9 @@ def _handler(port: int) -> type[BaseHTTPRequestHandler]:
                 return
             if fault == REDIRECT:
                 self._answer(307, [("Location", "https://elsewhere.example/")], b"")
+                return
+            if fault == PAGE:
+                self._answer(200, [("Content-Type", "text/html")], b"<!doctype html><title>Console</title>")
                 return
             if fault == HANG:
                 while proxy.fate(self.command, self.path) == HANG:

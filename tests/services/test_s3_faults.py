@@ -1,6 +1,7 @@
 """With lost responses, 503s and truncated bodies, the store neither loses a write nor counts one twice."""
 
 import datetime
+import io
 import ipaddress
 import os
 import time
@@ -11,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from mlho.errors import StoreAccessDenied, StoreOutage, StoreUnavailable
+from mlho.errors import SpecError, StoreAccessDenied, StoreOutage, StoreUnavailable
 from mlho.store.base import file_digest
 from mlho.store.keys import blob_key
 from mlho.store.probe import probe_store
 from mlho.store.s3_store import S3Store
 from scheduler.cli.listing import existing_store
 from tests.limits import GUARD_SECONDS
-from tests.services.s3_proxy import CUT, LOSE, REDIRECT, REFUSE, Proxy, proxy_of
+from tests.services.s3_proxy import CUT, LOSE, PAGE, REDIRECT, REFUSE, Proxy, proxy_of
 from tests.services.s3_servers import BUCKET, S3Server, client_of
 from tests.services.test_store_s3 import new_store, uploads
 
@@ -107,6 +108,21 @@ def test_a_server_that_redirects_each_request_is_refused(seaweedfs, proxy, tmp_p
         list(new_store(seaweedfs, tmp_path, endpoint=proxy.endpoint).keys("runs/"))
 
     assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("call", ["get", "head", "download"])
+def test_a_web_page_in_place_of_an_answer_is_refused(seaweedfs, proxy, tmp_path, call):
+    """The address of a web console, or a proxy that asks for a login, gives an error that names the setting."""
+    proxy.all(PAGE)
+    bucket = new_store(seaweedfs, tmp_path, endpoint=proxy.endpoint).bucket
+    calls = {
+        "get": lambda: bucket.get("a"),
+        "head": lambda: bucket.head("a"),
+        "download": lambda: bucket.download("a", io.BytesIO()),
+    }
+
+    with pytest.raises(SpecError, match="MLHO_S3_ENDPOINT"):
+        calls[call]()
 
 
 def test_a_command_that_reads_a_store_does_not_wait_for_a_server_that_refuses(seaweedfs, proxy, monkeypatch):
