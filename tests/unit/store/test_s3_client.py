@@ -27,7 +27,8 @@ class _Sessions:
     def client(self, *_: object, **__: object) -> SimpleNamespace:
         self.n_clients += 1
         time.sleep(0.1)
-        return SimpleNamespace(head_object=lambda **_: None)
+        answer = {"ContentLength": 1, "ETag": "1", "LastModified": None}
+        return SimpleNamespace(head_object=lambda **_: answer)
 
 
 @pytest.fixture
